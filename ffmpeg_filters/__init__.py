@@ -1,0 +1,1 @@
+"""Everything that touches video files or streams: read, write, command line."""

@@ -1,0 +1,227 @@
+"""A decoded frame: regions are read as RGB and written back into the decoded planes, in every pixel format supported.
+
+Samples outside a written region are never touched, so they stay bit-exact. Colour is converted with the frame's own
+matrix and range; chroma is repeated over its block when read and averaged over it when written, so reading and writing
+back is the identity.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from fractions import Fraction
+from functools import lru_cache
+from typing import Any
+
+import av
+import numpy as np
+import numpy.typing as npt
+
+from restore_plugin.errors import Refused
+from restore_plugin.types import Box, Luma, Mask, Pixels
+
+# samples of packed formats: the letters stand for the components in the order of memory
+PACKED = {
+    **{name: name for name in ("rgb24", "bgr24", "rgba", "bgra", "argb", "abgr")},
+    **{name: name for name in ("rgb0", "bgr0", "0rgb", "0bgr")},
+    **{"rgb48le": "rgb", "bgr48le": "bgr", "rgba64le": "rgba", "bgra64le": "bgra"},
+}
+
+# Kr, Kb of Y' = Kr R' + (1 - Kr - Kb) G' + Kb B' by AVColorSpace (ITU-T H.273, table 4)
+MATRICES = {1: (0.2126, 0.0722), 4: (0.30, 0.11), 5: (0.299, 0.114), 6: (0.299, 0.114), 7: (0.212, 0.087)}
+MATRICES |= {9: (0.2627, 0.0593), 10: (0.2627, 0.0593)}
+UNSPECIFIED = 2
+FULL_RANGE = 2
+
+
+@dataclass(frozen=True)
+class Component:
+    plane: int
+    offset: int  # in samples
+    step: int  # in samples
+    shift_x: int = 0  # log2 of how many pixels share a sample
+    shift_y: int = 0
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Where a pixel format keeps its components, in the order R G B, or Y Cb Cr, or Y alone."""
+
+    rgb: bool
+    depth: int
+    components: tuple[Component, ...]
+
+    @property
+    def dtype(self) -> npt.DTypeLike:
+        return np.uint8 if self.depth == 8 else np.dtype("<u2")
+
+    @property
+    def chroma_block(self) -> tuple[int, int]:
+        """Pixels (x, y) that share a chroma sample."""
+        last = self.components[-1]
+        return 1 << last.shift_x, 1 << last.shift_y
+
+
+@lru_cache
+def layout_of(name: str) -> Layout:
+    """Raises Refused for a pixel format that cannot be written back exactly."""
+    pixel_format = av.VideoFormat(name, 16, 16)
+    components = pixel_format.components
+    depths = {component.bits for component in components}
+    refused = Refused(f"the pixel format {name} is not supported; convert the video to yuv420p, yuv422p10le or gbrp first")
+    if name in PACKED:
+        order = PACKED[name].removesuffix("24")
+        return Layout(True, max(depths), tuple(Component(0, order.index(c), len(order)) for c in "rgb"))
+    planes = [component.plane for component in components]
+    odd = any(part in name for part in ("f32", "f16", "bayer", "pal8", "xyz", "mono", "p010", "p012", "p016", "nv"))
+    if odd or len(depths) != 1 or len(set(planes)) != len(planes) or len(components) not in (1, 3, 4):
+        raise refused
+    depth = depths.pop()
+    if not 8 <= depth <= 16 or pixel_format.is_big_endian or "msb" in name:
+        raise refused
+    # alpha, a fourth component, is left as it is; a grey picture with alpha has two and is refused above
+    colour = components[:3] if len(components) >= 3 else components
+    parts = []
+    for component in colour:
+        shift_x = (16 // component.width).bit_length() - 1
+        shift_y = (16 // component.height).bit_length() - 1
+        parts.append(Component(component.plane, 0, 1, shift_x, shift_y))
+    return Layout(pixel_format.is_rgb, depth, tuple(parts))
+
+
+class PlanesFrame:
+    """A Frame over an av.VideoFrame, which it changes in place. See restore_plugin.types.Frame."""
+
+    def __init__(self, frame: av.VideoFrame, index: int) -> None:
+        self.frame = frame
+        self.index = index
+        self.layout = layout_of(frame.format.name)
+        self.written = False
+
+    @property
+    def width(self) -> int:
+        return int(self.frame.width)
+
+    @property
+    def height(self) -> int:
+        return int(self.frame.height)
+
+    @property
+    def pts(self) -> int | None:
+        return self.frame.pts
+
+    @property
+    def time_base(self) -> Fraction | None:
+        return self.frame.time_base
+
+    @property
+    def chroma_block(self) -> tuple[int, int]:
+        return self.layout.chroma_block
+
+    def samples(self, number: int) -> npt.NDArray[Any]:
+        """A view of one component's samples, (H, W) of its own size."""
+        component = self.layout.components[number]
+        plane = self.frame.planes[component.plane]
+        rows = np.frombuffer(plane, self.layout.dtype).reshape(plane.height, -1)
+        height = -(-self.height // (1 << component.shift_y))
+        width = -(-self.width // (1 << component.shift_x))
+        return rows[:height, component.offset :: component.step][:, :width]
+
+    def luma(self) -> Luma:
+        if self.layout.rgb:
+            whole = self.read_rgb(Box(0, 0, self.width, self.height))
+            return whole @ np.array([0.299, 0.587, 0.114], np.float32)
+        low, span = self._scale(0)
+        return np.clip((self.samples(0).astype(np.float32) - low) / span, 0, 1)
+
+    def read_rgb(self, box: Box) -> Pixels:
+        values = [self._read(number, box) for number in range(len(self.layout.components))]
+        if self.layout.rgb:
+            return np.dstack(values)
+        if len(values) == 1:
+            return np.repeat(np.clip(values[0], 0, 1)[..., None], 3, axis=2)
+        y, cb, cr = values
+        kr, kb = self._matrix()
+        red = y + 2 * (1 - kr) * cr
+        blue = y + 2 * (1 - kb) * cb
+        green = (y - kr * red - kb * blue) / (1 - kr - kb)
+        return np.clip(np.dstack((red, green, blue)), 0, 1).astype(np.float32)
+
+    def write_rgb(self, box: Box, rgb: Pixels, mask: Mask) -> None:
+        if not self.written:
+            self.frame.make_writable()
+            self.written = True
+        if self.layout.rgb:
+            values = [rgb[..., channel] for channel in range(3)]
+        else:
+            kr, kb = self._matrix()
+            y = rgb @ np.array([kr, 1 - kr - kb, kb], np.float32)
+            values = [y, (rgb[..., 2] - y) / (2 * (1 - kb)), (rgb[..., 0] - y) / (2 * (1 - kr))]
+        for number, value in enumerate(values[: len(self.layout.components)]):
+            self._write(number, box, value, mask)
+
+    def _matrix(self) -> tuple[float, float]:
+        space = int(self.frame.colorspace)
+        if space in MATRICES:
+            return MATRICES[space]
+        return MATRICES[1] if self.height >= 720 else MATRICES[6]  # players' convention where nothing is stated
+
+    def _scale(self, number: int) -> tuple[float, float]:
+        """(level of zero, levels to one) of a component (ITU-T H.273, 8.3)."""
+        depth = self.layout.depth
+        top = float((1 << depth) - 1)
+        full = int(self.frame.color_range) == FULL_RANGE or self.frame.format.name.startswith("yuvj")
+        chroma = number > 0 and not self.layout.rgb
+        if self.layout.rgb or (full and not chroma) or len(self.layout.components) == 1:
+            limited = len(self.layout.components) == 1 and not full and int(self.frame.color_range) == 1
+            return (16.0 * (1 << (depth - 8)), 219.0 * (1 << (depth - 8))) if limited else (0.0, top)
+        if full:
+            return float(1 << (depth - 1)), top
+        unit = 1 << (depth - 8)
+        return (128.0 * unit, 224.0 * unit) if chroma else (16.0 * unit, 219.0 * unit)
+
+    def _read(self, number: int, box: Box) -> npt.NDArray[np.float32]:
+        component = self.layout.components[number]
+        inner, x, y = self._covering(component, box)
+        low, span = self._scale(number)
+        part = (self.samples(number)[inner.slices].astype(np.float32) - low) / span
+        if component.shift_y:
+            part = np.repeat(part, 1 << component.shift_y, axis=0)
+        if component.shift_x:
+            part = np.repeat(part, 1 << component.shift_x, axis=1)
+        return part[y : y + box.height, x : x + box.width]
+
+    def _write(self, number: int, box: Box, value: npt.NDArray[np.float32], mask: Mask) -> None:
+        component = self.layout.components[number]
+        low, span = self._scale(number)
+        inner, x, y = self._covering(component, box)
+        samples = self.samples(number)[inner.slices]
+        top = (1 << self.layout.depth) - 1
+        if not (component.shift_x or component.shift_y):
+            samples[mask] = np.round(np.clip(value[mask] * span + low, 0, top)).astype(samples.dtype)
+            return
+        # a sample at the region's edge is shared with pixels outside: it moves by the share that is inside
+        block_y, block_x = 1 << component.shift_y, 1 << component.shift_x
+        shape = (samples.shape[0] * block_y, samples.shape[1] * block_x)
+        weight, total = np.zeros(shape, np.float32), np.zeros(shape, np.float32)
+        weight[y : y + box.height, x : x + box.width] = mask
+        total[y : y + box.height, x : x + box.width] = np.where(mask, value, 0)
+
+        def gather(values: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+            return values.reshape(samples.shape[0], block_y, samples.shape[1], block_x).sum((1, 3))
+
+        # at an odd picture's right and lower edge a block has fewer pixels
+        pixels = np.zeros(shape, np.float32)
+        pixels[: self.height - inner.y * block_y, : self.width - inner.x * block_x] = 1
+        covered, area = gather(weight), np.maximum(gather(pixels), 1)
+        old = samples.astype(np.float32)
+        new = old * (1 - covered / area) + (gather(total) * span + covered * low) / area
+        touched = covered > 0
+        samples[touched] = np.round(np.clip(new[touched], 0, top)).astype(samples.dtype)
+
+    @staticmethod
+    def _covering(component: Component, box: Box) -> tuple[Box, int, int]:
+        """The samples that cover a box of pixels, and the box's place in them, in pixels."""
+        block_x, block_y = 1 << component.shift_x, 1 << component.shift_y
+        x0, y0 = box.x // block_x, box.y // block_y
+        inner = Box.between(x0, y0, -(-box.right // block_x), -(-box.bottom // block_y))
+        return inner, box.x - x0 * block_x, box.y - y0 * block_y

@@ -1,0 +1,199 @@
+"""The output container: encoded video and every other stream of the input, packet for packet.
+
+It is written under a temporary name, read back and compared, and only then given its final name.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from fractions import Fraction
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import av
+import av.error
+from av.sidedata.sidedata import Type as SideDataType
+
+from ffmpeg_filters.encoders import EncodeOptions, Encoder, configure, has_hdr
+from ffmpeg_filters.reader import VideoInfo, open_input, reason
+from ffmpeg_filters.spool import Coded
+from restore_plugin.errors import OutputError, Refused
+
+# written by muxers for their own file: a copy would be wrong
+STALE = {"major_brand", "minor_version", "compatible_brands", "encoder", "duration"}
+STALE_PREFIXES = ("_STATISTICS", "BPS", "NUMBER_OF_", "DURATION")
+CONTAINER_OPTIONS = {"mpegts": {"mpegts_copyts": "1"}}
+
+
+class Muxer:
+    """Opens the output beside its final name; `finish` writes it, checks it and renames it."""
+
+    def __init__(self, target: Path, info: VideoInfo, note: str) -> None:
+        self.target = target
+        self.info = info
+        self.note = note
+        self.part = target.with_name(f".{target.stem}.part{target.suffix}")
+
+    def check(self, row: Encoder, options: EncodeOptions, sample: av.VideoFrame, extradata: bytes | None) -> None:
+        """Write the header alone, and remove it: raises Refused for what the container cannot hold, OutputError for a
+        folder that cannot be written. Nothing is left behind."""
+        try:
+            with open_input(self.info.path) as source:
+                output, _, _ = self._open(source, row, options, sample, extradata)
+                output.close()
+        finally:
+            self.part.unlink(missing_ok=True)
+
+    def finish(
+        self, packets: Iterable[Coded], times: list[int], row: Encoder, options: EncodeOptions,
+        sample: av.VideoFrame, extradata: bytes | None,
+    ) -> None:
+        """`packets` in decoding order; `times` are their pts in that order. Raises OutputError; nothing is left."""
+        try:
+            with open_input(self.info.path) as source:
+                output, video, others = self._open(source, row, options, sample, extradata)
+                copied: Counter[int] = Counter()
+                with output:
+                    coded = _with_decoding_times(packets, times, self.info)
+                    pending = next(coded, None)
+                    for packet in source.demux([source.streams[index] for index in others]) if others else ():
+                        if packet.size == 0 and packet.dts is None:
+                            continue  # the demuxer's end marks
+                        when = packet.dts if packet.dts is not None else packet.pts
+                        seconds = None if when is None else when * packet.time_base
+                        while pending and (seconds is None or pending.dts * self.info.time_base <= seconds):
+                            output.mux_one(self._packet(pending, video))
+                            pending = next(coded, None)
+                        packet.stream = others[packet.stream_index]
+                        copied[packet.stream.index] += 1
+                        output.mux_one(packet)
+                    while pending:
+                        output.mux_one(self._packet(pending, video))
+                        pending = next(coded, None)
+            self._compare(sorted(times), video.index, copied)
+            with self.part.open("rb+") as file:
+                os.fsync(file.fileno())
+            os.replace(self.part, self.target)
+        except (av.error.FFmpegError, OSError) as error:
+            raise OutputError(f"{self.target} could not be written: {reason(error)}; free some space or choose another place") from None
+        finally:
+            self.part.unlink(missing_ok=True)
+
+    def _packet(self, coded: Coded, stream: Any) -> av.Packet[Any]:
+        packet: av.Packet[Any] = av.Packet(coded.data)
+        packet.pts, packet.dts, packet.duration = coded.pts, coded.dts, coded.duration
+        packet.time_base = self.info.time_base
+        packet.is_keyframe = coded.key
+        packet.stream = stream
+        return packet
+
+    def _open(
+        self, source: Any, row: Encoder, options: EncodeOptions, sample: av.VideoFrame, extradata: bytes | None
+    ) -> tuple[Any, Any, dict[int, Any]]:
+        """The output with its header written; its video stream; the other streams by the input's index."""
+        self.part.unlink(missing_ok=True)
+        try:
+            output = av.open(str(self.part), "w")
+        except (av.error.FFmpegError, OSError) as error:
+            raise OutputError(f"{self.target} could not be written: {reason(error)}; choose another place with -o") from None
+        except ValueError:
+            raise Refused(f"{self.target.suffix or 'no suffix'} names no container; end the output's name in .mp4, .mkv, .mov or .webm") from None
+        output.container_options.update(CONTAINER_OPTIONS.get(output.format.name, {}))
+        output.metadata.update({key: value for key, value in source.metadata.items() if not _stale(key)})
+        said = output.metadata.get("comment")
+        output.metadata["comment"] = f"{said}; {self.note}" if said else self.note
+        if chapters := source.chapters():
+            output.set_chapters(chapters)
+        others: dict[int, Any] = {}
+        video = None
+        for stream in source.streams:
+            try:
+                if stream.index == self.info.stream:
+                    video = made = self._video(output, stream, row, options, sample, extradata)
+                elif stream.type == "attachment":
+                    made = output.add_attachment(stream.name or "attachment", stream.mimetype or "application/octet-stream", stream.data)
+                else:
+                    made = others[stream.index] = output.add_stream_from_template(stream, opaque=True)
+            except (ValueError, av.error.FFmpegError) as error:
+                output.close()
+                raise Refused(
+                    f"stream {stream.index} ({stream.type}) cannot be kept in {self.target.suffix}: {reason(error)}; "
+                    "choose another container (.mkv holds nearly all)"
+                ) from None
+            made.metadata.update({key: value for key, value in stream.metadata.items() if not _stale(key)})
+            made.disposition = stream.disposition
+            if stream.index != self.info.stream and stream.type != "attachment":
+                made.time_base = stream.time_base
+        try:
+            output.start_encoding()
+        except (av.error.FFmpegError, ValueError) as error:
+            raise Refused(
+                f"{self.target.suffix} cannot hold these streams: {reason(error)}; choose another container (.mkv holds nearly all)"
+            ) from None
+        return output, video, others
+
+    def _video(
+        self, output: Any, stream: Any, row: Encoder, options: EncodeOptions, sample: av.VideoFrame, extradata: bytes | None
+    ) -> Any:
+        if row.codec == self.info.codec:
+            made = output.add_stream_from_template(stream, opaque=True)
+            made.codec_context.extradata = extradata
+            made.codec_context.pix_fmt = options.pixel_format or self.info.pixel_format
+            if stream.codec_context.codec_tag == "hvc1" and self.target.suffix.lower() in (".mp4", ".mov", ".m4v"):
+                made.codec_context.codec_tag = "hvc1"
+        else:
+            if has_hdr(sample) and not row.hdr:
+                raise Refused(f"the input's HDR metadata cannot be kept by {row.name}; choose --codec hevc or the input's own")
+            made = output.add_stream(row.name, rate=self.info.rate.limit_denominator(100_000))
+            configure(made.codec_context, row, options, self.info, sample, header=True, threads=1)
+        made.time_base = stream.time_base
+        matrix = sample.side_data.get(SideDataType.DISPLAYMATRIX)  # type: ignore[attr-defined]
+        if matrix is not None:
+            data = bytes(matrix)
+            made.set_display_matrix([int.from_bytes(data[i : i + 4], "little", signed=True) for i in range(0, 36, 4)])
+        return made
+
+    def _compare(self, times: list[int], video: int, copied: Counter[int]) -> None:
+        """Read the output's packets back. A run that ends well has every frame's time and every copied packet."""
+        found: list[Fraction] = []
+        counts: Counter[int] = Counter()
+        with av.open(str(self.part), metadata_errors="replace") as container:
+            for packet in container.demux():
+                if packet.size == 0 and packet.dts is None:
+                    continue
+                if packet.stream_index == video:
+                    found.append(packet.pts * packet.time_base if packet.pts is not None else Fraction(-1))
+                else:
+                    counts[packet.stream_index] += 1
+            tick = container.streams[video].time_base or self.info.time_base
+        expected = [time * self.info.time_base for time in times]
+        # a container chosen by the user may have a coarser clock than the input's (Matroska: 1 ms)
+        slack = tick / 2 if tick > self.info.time_base else Fraction(0)
+        if len(found) != len(expected):
+            raise OutputError(f"{self.target} was not written: {len(expected)} frames went in, {len(found)} came out; please report this")
+        if any(abs(a - b) > slack for a, b in zip(sorted(found), expected, strict=True)):
+            raise OutputError(f"{self.target} was not written: frame times changed in {self.target.suffix}; choose .mkv or the input's own container")
+        if any(counts[index] != count for index, count in copied.items()):
+            raise OutputError(f"{self.target} was not written: packets of other streams were lost in {self.target.suffix}; please report this")
+
+
+def _stale(key: str) -> bool:
+    return key in STALE or key.startswith(STALE_PREFIXES)
+
+
+def _with_decoding_times(packets: Iterable[Coded], times: list[int], info: VideoInfo) -> Iterator[Coded]:
+    """The decoding times of one stream that was encoded in parts: as late as each packet's place allows.
+
+    `times` are the packets' pts in decoding order. With the sorted times s and the largest displacement d of a packet,
+    packet i is decoded at s[i - d]: increasing, and never after it is shown.
+    """
+    ordered = sorted(times)
+    place = {time: index for index, time in enumerate(ordered)}
+    delay = max((index - place[time] for index, time in enumerate(times)), default=0)
+    step = min((b - a for a, b in pairwise(ordered)), default=max(1, round(1 / (info.rate * info.time_base))))
+    for index, packet in enumerate(packets):
+        dts = ordered[index - delay] if index >= delay else ordered[0] - (delay - index) * step
+        yield Coded(packet.pts, dts, packet.duration, packet.key, packet.data)

@@ -1,0 +1,194 @@
+"""Reading video: what a file holds, and its frames one by one, in order of presentation."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import av
+import av.error
+
+from ffmpeg_filters.frames import PlanesFrame, layout_of
+from restore_plugin.errors import InputError, Refused
+
+Warn = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class VideoInfo:
+    """What a file says of its (first real) video stream."""
+
+    path: Path
+    container: str
+    stream: int
+    codec: str
+    pixel_format: str
+    width: int
+    height: int
+    rate: Fraction
+    time_base: Fraction
+    frames: int  # packets of the stream: frames, as nearly as can be known without decoding
+    start_seconds: float
+    seconds: float
+    other_streams: int
+
+
+def open_input(path: Path) -> Any:
+    """Raises InputError for anything that is not a readable media file."""
+    if not path.exists():
+        raise InputError(f"{path} does not exist; check the name")
+    if path.is_dir():
+        raise InputError(f"expected a video file, {path} is a folder")
+    if path.stat().st_size == 0:
+        raise InputError(f"expected a video, {path} is empty (0 bytes)")
+    try:
+        return av.open(str(path), metadata_errors="replace")
+    except (av.error.FFmpegError, OSError, ValueError) as error:
+        raise InputError(f"expected a video, {path} could not be opened: {reason(error)}; is it complete?") from None
+
+
+def reason(error: BaseException) -> str:
+    text = getattr(error, "strerror", None) or str(error) or type(error).__name__
+    return str(text).strip()
+
+
+def video_stream(container: Any, path: Path) -> Any:
+    """The first video stream that is not a cover picture."""
+    for stream in container.streams.video:
+        if not stream.disposition & av.stream.Disposition.attached_pic:
+            return stream
+    kinds = sorted({stream.type for stream in container.streams}) or ["nothing"]
+    raise InputError(f"expected a video, {path} holds no video stream (only {', '.join(kinds)})")
+
+
+def probe(path: Path) -> VideoInfo:
+    """Read all packets once, decoding the first frame alone. Raises InputError or Refused before any work."""
+    with open_input(path) as container:
+        stream = video_stream(container, path)
+        context = stream.codec_context
+        if context is None or context.width <= 0:
+            raise InputError(f"{path} could not be read: its video codec is not known here; convert it first")
+        times = []
+        try:
+            for packet in container.demux(stream):
+                if packet.size and not packet.is_discard:
+                    times.append(packet.pts)
+        except av.error.FFmpegError:
+            pass  # a file that ends early: what is there is worked on, and its decoding reports the rest
+        known = [time for time in times if time is not None]
+        if not times:
+            raise InputError(f"expected a video, {path} holds no frames")
+        if len(set(known)) != len(known):
+            raise Refused(f"{path} has several frames with the same time; rewrap it (ffmpeg -c copy) to give each its own")
+        rate = stream.average_rate or stream.guessed_rate or stream.base_rate or Fraction(25)
+        base = stream.time_base
+        first, last = (min(known), max(known)) if known else (0, round(len(times) / rate / base))
+        info = VideoInfo(
+            path,
+            container.format.name,
+            stream.index,
+            context.codec.canonical_name if hasattr(context.codec, "canonical_name") else context.name,
+            "",
+            context.width,
+            context.height,
+            Fraction(rate),
+            Fraction(base),
+            len(times),
+            float(first * base),
+            float((last - first) * base + 1 / rate),
+            len(container.streams) - 1,
+        )
+    with open_input(path) as container:
+        frame = first_frame(container, video_stream(container, path), path)
+        layout_of(frame.format.name)
+        return VideoInfo(**{**info.__dict__, "pixel_format": frame.format.name})
+
+
+def first_frame(container: Any, stream: Any, path: Path) -> av.VideoFrame:
+    try:
+        for packet in container.demux(stream):
+            try:
+                for frame in packet.decode():
+                    return frame
+            except av.error.InvalidDataError:
+                continue
+    except av.error.FFmpegError as error:
+        raise InputError(f"expected a video, nothing in {path} could be decoded: {reason(error)}") from None
+    raise InputError(f"expected a video, nothing in {path} could be decoded")
+
+
+def read_frames(info: VideoInfo, warn: Warn = lambda _: None, threads: int = 0) -> Iterator[PlanesFrame]:
+    """Every frame, with its index and exact time.
+
+    A packet that cannot be decoded is reported and stands as a repetition of the frame before it, so that frames and
+    times stay whole. Raises Refused where the picture's size or format changes on the way.
+    """
+    with open_input(info.path) as container:
+        stream = container.streams[info.stream]
+        stream.thread_type = "AUTO"
+        stream.codec_context.thread_count = threads
+        lost: list[int] = []
+        last: av.VideoFrame | None = None
+        index = 0
+        fallback = -1
+        for frame in decoded(container, stream, lost, warn):
+            if (frame.width, frame.height, frame.format.name) != (info.width, info.height, info.pixel_format):
+                raise Refused(
+                    f"the picture changes at frame {index} from {info.width}x{info.height} {info.pixel_format} to "
+                    f"{frame.width}x{frame.height} {frame.format.name}; split the video there first"
+                )
+            if frame.pts is None:
+                step = max(1, round(1 / (info.rate * info.time_base)))
+                frame.pts = frame.dts if frame.dts is not None and frame.dts > fallback else fallback + step
+            for time in sorted(time for time in lost if time < frame.pts):
+                lost.remove(time)
+                if last is not None and time > (last.pts or 0):
+                    yield PlanesFrame(repeated(last, time), index)
+                    index += 1
+            lost[:] = [time for time in lost if time != frame.pts]
+            if frame.is_corrupt:
+                warn(f"frame {index} at {float(frame.pts * info.time_base):.3f} s is damaged in the input; passed through")
+            fallback = frame.pts
+            last = frame
+            yield PlanesFrame(frame, index)
+            index += 1
+        if last is not None:
+            for time in sorted(time for time in lost if time > (last.pts or 0)):
+                yield PlanesFrame(repeated(last, time), index)
+                index += 1
+
+
+def decoded(container: Any, stream: Any, lost: list[int], warn: Warn) -> Iterator[av.VideoFrame]:
+    """Frames as the decoder gives them; times of packets that it rejects are added to `lost`."""
+    packets = container.demux(stream)
+    while True:
+        try:
+            packet = next(packets)
+        except StopIteration:
+            return
+        except av.error.FFmpegError as error:
+            warn(f"the input ends early: {reason(error)}; what was read is kept")
+            return
+        try:
+            frames = packet.decode()
+        except av.error.InvalidDataError:
+            when = "" if packet.pts is None else f" at {float(packet.pts * stream.time_base):.3f} s"
+            warn(f"a frame{when} could not be decoded; the one before it stands in")
+            if packet.pts is not None:
+                lost.append(packet.pts)
+            continue
+        yield from frames
+
+
+def repeated(frame: av.VideoFrame, pts: int) -> av.VideoFrame:
+    """A copy of a frame at another time."""
+    copy = av.VideoFrame(frame.width, frame.height, frame.format.name)
+    for target, source in zip(copy.planes, frame.planes, strict=True):
+        target.update(bytes(source))
+    copy.pts, copy.time_base = pts, frame.time_base
+    copy.colorspace, copy.color_range = frame.colorspace, frame.color_range
+    copy.color_trc, copy.color_primaries = frame.color_trc, frame.color_primaries
+    return copy

@@ -1,0 +1,49 @@
+"""Projections that keep what was measured: a restored mosaic, pixelated again, is the mosaic it came from."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from restore_plugin import mosaic
+from restore_plugin.mosaic import Edges, FloatArray
+from restore_plugin.types import Mask, Pixels
+
+ROUNDS = 40
+CLOSE = 2e-5  # of [0, 1]: cell means as near as this count as kept
+
+
+def keep_means(
+    pixels: Pixels,
+    mask: Mask,
+    means: FloatArray,
+    y_edges: Edges,
+    x_edges: Edges,
+    tolerance: float = 0.0,
+    linear_light: bool = False,
+) -> Pixels:
+    """The nearest picture in [0, 1] whose cells have these means; only pixels under the mask move.
+
+    `means` (rows, columns, 3) is what each cell shows. A mean may miss by `tolerance` ([0, 1]; compression moved it by
+    about that much), more in cells of which the mask leaves less than half to move. Pixels at 0 or 1 cannot move on, so
+    the rest of their cell makes up for them: alternating projections onto the means and the range, which converge as
+    both are convex (Bregman 1965).
+    """
+    values = mosaic.srgb_to_linear(pixels) if linear_light else np.clip(pixels, 0.0, 1.0)
+    target = mosaic.srgb_to_linear(means) if linear_light else means
+    inside = np.broadcast_to(mask[..., None], values.shape)
+    areas = mosaic.cell_areas(y_edges, x_edges)[..., None]
+    hidden = mosaic.cell_sums(mask.astype(np.float32), y_edges, x_edges)[..., None]
+    firm = np.minimum(1.0, 2.0 * hidden / areas) if tolerance else np.float32(1.0)
+    slack = tolerance * areas
+    for _ in range(ROUNDS):
+        miss = target * areas - mosaic.cell_sums(values, y_edges, x_edges)
+        miss = np.sign(miss) * np.maximum(np.abs(miss) - slack, 0.0) * firm
+        miss[(hidden == 0)[..., 0]] = 0.0
+        if np.abs(miss / areas).max() < CLOSE:
+            break
+        upward = mosaic.spread((miss > 0).astype(np.float32), y_edges, x_edges) > 0
+        free = inside & np.where(upward, values < 1.0, values > 0.0)
+        room = mosaic.cell_sums(free.astype(np.float32), y_edges, x_edges)
+        step = np.where(room > 0, miss / np.maximum(room, 1), 0.0).astype(np.float32)
+        values = np.clip(values + np.where(free, mosaic.spread(step, y_edges, x_edges), 0.0), 0.0, 1.0)
+    return mosaic.linear_to_srgb(values) if linear_light else values.astype(np.float32)

@@ -1,0 +1,1 @@
+"""How the shipped networks are trained: data, degradations, loop and one recipe a network. Needs the `train` extra."""

@@ -1,0 +1,143 @@
+"""One loop for every recipe: a time budget with its schedule, averaged weights, checkpoints that resume."""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import json
+import math
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+Batch = tuple[Tensor, ...]
+
+
+@dataclass(frozen=True)
+class Options:
+    """What a run needs besides its recipe."""
+
+    folder: Path  # checkpoints and log.jsonl go here
+    minutes: float  # training time in all, earlier runs of this folder included
+    rate: float = 1e-3
+    average: float = 0.999
+    save_every_seconds: float = 120.0
+    validate_every_seconds: float = 300.0
+    threads: int = 0  # 0: torch's own choice
+
+
+def arguments(description: str) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument("--data", type=Path, required=True, help="folder with the training pictures")
+    parser.add_argument("--out", type=Path, required=True, help="folder for checkpoints, log and pictures")
+    parser.add_argument("--minutes", type=float, default=60, help="training time in all; the schedule is fitted to it")
+    parser.add_argument("--threads", type=int, default=0)
+    parser.add_argument("--limit", type=int, help="use only so many pictures (for a quick try)")
+    return parser
+
+
+def device() -> torch.device:
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def bfloat16_is_fast(where: torch.device) -> bool:
+    """Processors without AVX-512 or better only emulate it, at a tenth of float32's speed."""
+    return where.type == "cuda" or bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+
+
+class Averaged:
+    """Exponential moving average of a network's weights, with a short memory at the start."""
+
+    def __init__(self, network: nn.Module, decay: float) -> None:
+        self.network = copy.deepcopy(network).eval().requires_grad_(False)
+        self.decay = decay
+
+    @torch.no_grad()
+    def update(self, network: nn.Module, step: int) -> None:
+        decay = min(self.decay, (1 + step) / (10 + step))
+        for mine, new in zip(self.network.parameters(), network.parameters(), strict=True):
+            mine.lerp_(new, 1 - decay)
+
+
+def train(
+    network: nn.Module,
+    batches: Iterator[Batch],
+    loss: Callable[[nn.Module, Batch], Tensor],
+    validate: Callable[[nn.Module], dict[str, Any]],
+    options: Options,
+) -> nn.Module:
+    """Train until the budget is used; return the averaged network.
+
+    `loss(network, batch)` is called under bfloat16 autocast where that is fast. State is kept in `options.folder/checkpoint.pt`: weights,
+    their average, optimiser, steps and seconds used; a run that finds one continues it.
+    """
+    if options.threads:
+        torch.set_num_threads(options.threads)
+    options.folder.mkdir(parents=True, exist_ok=True)
+    checkpoint = options.folder / "checkpoint.pt"
+    where = device()
+    fast = bfloat16_is_fast(where)
+    network = network.to(where, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    averaged = Averaged(network, options.average)
+    optimiser = torch.optim.AdamW(network.parameters(), lr=options.rate, betas=(0.9, 0.99), weight_decay=1e-4)
+    step, used = 0, 0.0
+    if checkpoint.exists():
+        state = torch.load(checkpoint, map_location=where)
+        network.load_state_dict(state["network"])
+        averaged.network.load_state_dict(state["averaged"])
+        optimiser.load_state_dict(state["optimiser"])
+        step, used = state["step"], state["seconds"]
+
+    def save() -> None:
+        part = checkpoint.with_suffix(".part")
+        state = {
+            "network": network.state_dict(),
+            "averaged": averaged.network.state_dict(),
+            "optimiser": optimiser.state_dict(),
+            "step": step,
+            "seconds": used,
+        }
+        torch.save(state, part)
+        part.replace(checkpoint)
+
+    def log(**entry: Any) -> None:
+        line = json.dumps({"step": step, "minutes": round(used / 60, 2), **entry})
+        print(line, flush=True)
+        with (options.folder / "log.jsonl").open("a") as file:
+            file.write(line + "\n")
+
+    budget = options.minutes * 60
+    saved = validated = used
+    total, count = 0.0, 0
+    clock = time.monotonic()
+    while used < budget:
+        progress = used / budget
+        rate = options.rate * min(1.0, (step + 1) / 200) * max(0.01, 0.5 * (1 + math.cos(math.pi * progress)))
+        for group in optimiser.param_groups:
+            group["lr"] = rate
+        batch = tuple(tensor.to(where, non_blocking=True) for tensor in next(batches))
+        network.train()
+        with torch.autocast(where.type, torch.bfloat16, enabled=fast):
+            value = loss(network, batch)
+        optimiser.zero_grad(set_to_none=True)
+        value.backward()  # type: ignore[no-untyped-call]
+        nn.utils.clip_grad_norm_(network.parameters(), 1.0)
+        optimiser.step()
+        step += 1
+        averaged.update(network, step)
+        total, count = total + float(value.detach()), count + 1
+        now = time.monotonic()
+        used, clock = used + now - clock, now
+        if used - saved >= options.save_every_seconds or used >= budget:
+            save()
+            log(loss=round(total / count, 6), rate=rate)
+            saved, total, count = used, 0.0, 0
+        if used - validated >= options.validate_every_seconds or used >= budget:
+            log(**validate(averaged.network))
+            validated, clock = used, time.monotonic()  # judging is not training time
+    return averaged.network

@@ -1,0 +1,177 @@
+"""What passes between the parts: boxes, regions, frames, and the protocols of restorers, finders and engines."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from typing import Any, Protocol, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+Pixels: TypeAlias = npt.NDArray[np.float32]  # (H, W, 3) RGB in [0, 1], gamma-encoded
+Mask: TypeAlias = npt.NDArray[np.bool_]  # (H, W), True = restore
+Luma: TypeAlias = npt.NDArray[np.float32]  # (H, W) in [0, 1]
+Image: TypeAlias = npt.NDArray[Any]  # (H, W, 3) RGB uint8, uint16 or float32
+Point: TypeAlias = tuple[int, int]
+
+
+@dataclass(frozen=True)
+class Box:
+    """Whole pixels: columns x to x + width, rows y to y + height, the ends not included."""
+
+    x: int
+    y: int
+    width: int
+    height: int
+
+    @property
+    def right(self) -> int:
+        return self.x + self.width
+
+    @property
+    def bottom(self) -> int:
+        return self.y + self.height
+
+    @property
+    def area(self) -> int:
+        return self.width * self.height
+
+    @property
+    def slices(self) -> tuple[slice, slice]:
+        """Index of a (H, W) array."""
+        return slice(self.y, self.bottom), slice(self.x, self.right)
+
+    @staticmethod
+    def between(x0: int, y0: int, x1: int, y1: int) -> Box:
+        return Box(x0, y0, x1 - x0, y1 - y0)
+
+    def intersect(self, other: Box) -> Box:
+        """The common part; width or height is 0 where there is none."""
+        x0, y0 = max(self.x, other.x), max(self.y, other.y)
+        return Box(x0, y0, max(0, min(self.right, other.right) - x0), max(0, min(self.bottom, other.bottom) - y0))
+
+    def grow(self, x: int, y: int, within: Box) -> Box:
+        """Wider by x px and higher by y px on either side, as far as `within` goes."""
+        return Box(self.x - x, self.y - y, self.width + 2 * x, self.height + 2 * y).intersect(within)
+
+    def shift(self, x: int, y: int) -> Box:
+        return Box(self.x + x, self.y + y, self.width, self.height)
+
+
+@dataclass(frozen=True)
+class Region:
+    """One place to restore in one frame.
+
+    `outline`: polygons in picture coordinates (filled, even-odd) inside `box`; empty = the whole box.
+    `block`, `phase` (mosaics only): size of the blocks and position of one grid line, (x, y) in px; need not be whole.
+    """
+
+    box: Box
+    id: int = 0
+    block: tuple[float, float] | None = None
+    phase: tuple[float, float] = (0.0, 0.0)
+    outline: tuple[tuple[Point, ...], ...] = ()
+    confidence: float = 1.0
+
+    def mask(self) -> Mask:
+        """(box.height, box.width): True inside the outline."""
+        if not self.outline:
+            return np.ones((self.box.height, self.box.width), bool)
+        import cv2
+
+        drawn = np.zeros((self.box.height, self.box.width), np.uint8)
+        origin = np.array([self.box.x, self.box.y])
+        cv2.fillPoly(drawn, [np.array(polygon, np.int32) - origin for polygon in self.outline], 1)
+        return drawn.astype(bool)
+
+    def shift(self, x: int, y: int) -> Region:
+        """The same region seen from an origin at (-x, -y)."""
+        return replace(
+            self,
+            box=self.box.shift(x, y),
+            phase=(self.phase[0] + x, self.phase[1] + y),
+            outline=tuple(tuple((px + x, py + y) for px, py in polygon) for polygon in self.outline),
+        )
+
+
+class Frame(Protocol):
+    """What was decoded, and its exact time. Pixels outside a written region stay as they are, to the bit."""
+
+    @property
+    def width(self) -> int: ...
+    @property
+    def height(self) -> int: ...
+    @property
+    def index(self) -> int: ...
+    @property
+    def pts(self) -> int | None: ...
+    @property
+    def time_base(self) -> Fraction | None: ...
+    def luma(self) -> Luma:
+        """The whole picture's brightness, [0, 1], gamma-encoded."""
+        ...
+
+    def read_rgb(self, box: Box) -> Pixels: ...
+    def write_rgb(self, box: Box, rgb: Pixels, mask: Mask) -> None:
+        """Replace the pixels under `mask`; both are of the box's size."""
+        ...
+
+
+@dataclass(frozen=True)
+class Needs:
+    """What a restorer asks of its caller."""
+
+    context: int = 0  # frames before and after
+    minimum: int = 1  # px, smallest side
+    multiple: int = 1  # px, sides are multiples of this
+    scale: int = 1  # output px for an input px
+
+
+class Restorer(Protocol):
+    """`(pixels, mask, neighbours, region) -> pixels`, without hidden state.
+
+    `pixels`: RGB crop. `mask`: True = restore; None for tasks on whole frames. `neighbours`: crops of the frames before
+    and after, as many as `needs.context` asks for. `region`: where the crop's region lies (in the crop's coordinates)
+    and what is known about it.
+    """
+
+    @property
+    def needs(self) -> Needs: ...
+    def margin(self, region: Region) -> tuple[int, int]:
+        """Surroundings (x, y in px) that it wants to see around a region."""
+        ...
+
+    def __call__(
+        self, pixels: Pixels, mask: Mask | None = None, neighbours: Sequence[Pixels] = (), region: Region | None = None
+    ) -> Pixels: ...
+
+
+class Finder(Protocol):
+    """Finds what a task restores."""
+
+    def find(self, luma: Luma) -> list[Region]: ...
+    def measure(self, luma: Luma, mask: Mask) -> Region | None:
+        """The region that `mask` (of the picture's size) marks, with what the task needs to know; None if unclear."""
+        ...
+
+
+class Engine(Protocol):
+    """Runs one network: `run({name: array}) -> {name: array}`. Knows nothing of pictures."""
+
+    name: str
+
+    def run(self, inputs: Mapping[str, npt.NDArray[Any]]) -> dict[str, npt.NDArray[Any]]: ...
+    def close(self) -> None: ...
+
+
+def union(boxes: Iterable[Box]) -> Box:
+    """The smallest box around all of them."""
+    several = list(boxes)
+    return Box.between(
+        min(b.x for b in several),
+        min(b.y for b in several),
+        max(b.right for b in several),
+        max(b.bottom for b in several),
+    )
