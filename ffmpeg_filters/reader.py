@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bisect
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
@@ -30,10 +31,30 @@ class VideoInfo:
     height: int
     rate: Fraction
     time_base: Fraction
-    frames: int  # packets of the stream: frames, as nearly as can be known without decoding
-    start_seconds: float
-    seconds: float
-    other_streams: int
+    pts: tuple[int, ...]  # of every packet, sorted: the frames' times, as nearly as can be known without decoding
+
+    @property
+    def frames(self) -> int:
+        return len(self.pts)
+
+    @property
+    def start_seconds(self) -> float:
+        return float(self.pts[0] * self.time_base)
+
+    @property
+    def seconds(self) -> float:
+        """From the first frame's start to the last one's end."""
+        return float((self.pts[-1] - self.pts[0]) * self.time_base + 1 / self.rate)
+
+    def times(self) -> Iterator[float]:
+        """Seconds of every frame from the first one's."""
+        return (float((pts - self.pts[0]) * self.time_base) for pts in self.pts)
+
+    def seconds_of(self, frame: PlanesFrame) -> float:
+        return float(((frame.pts or 0) - self.pts[0]) * self.time_base)
+
+    def index_of(self, pts: int | None) -> int:
+        return bisect.bisect_left(self.pts, pts or 0)
 
 
 def open_input(path: Path) -> Any:
@@ -78,28 +99,25 @@ def probe(path: Path) -> VideoInfo:
                     times.append(packet.pts)
         except av.error.FFmpegError:
             pass  # a file that ends early: what is there is worked on, and its decoding reports the rest
-        known = [time for time in times if time is not None]
-        if not times:
-            raise InputError(f"expected a video, {path} holds no frames")
-        if len(set(known)) != len(known):
-            raise Refused(f"{path} has several frames with the same time; rewrap it (ffmpeg -c copy) to give each its own")
         rate = stream.average_rate or stream.guessed_rate or stream.base_rate or Fraction(25)
         base = stream.time_base
-        first, last = (min(known), max(known)) if known else (0, round(len(times) / rate / base))
+        if not times:
+            raise InputError(f"expected a video, {path} holds no frames")
+        if None in times:  # a raw stream: its frames follow each other evenly
+            times = [round(index / (rate * base)) for index in range(len(times))]
+        if len(set(times)) != len(times):
+            raise Refused(f"{path} has several frames with the same time; rewrap it (ffmpeg -c copy) to give each its own")
         info = VideoInfo(
             path,
             container.format.name,
             stream.index,
-            context.codec.canonical_name if hasattr(context.codec, "canonical_name") else context.name,
+            context.codec.canonical_name,
             "",
             context.width,
             context.height,
             Fraction(rate),
             Fraction(base),
-            len(times),
-            float(first * base),
-            float((last - first) * base + 1 / rate),
-            len(container.streams) - 1,
+            tuple(sorted(times)),
         )
     with open_input(path) as container:
         frame = first_frame(container, video_stream(container, path), path)

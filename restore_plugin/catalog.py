@@ -10,14 +10,15 @@ from typing import TYPE_CHECKING, cast
 from restore_plugin.errors import InputError, RestoreError
 
 if TYPE_CHECKING:
-    from restore_plugin.types import Engine, Finder, Restorer
+    from restore_plugin.types import Engine, Finder, Restorer, RestoreOptions
 
 WEIGHTS = Path(__file__).parent / "weights"
 
 
 @dataclass(frozen=True)
 class Method:
-    """`build` is "module:function", called with the open engine (None where there are no weights) -> Restorer."""
+    """`build` is "module:function", called with the open engine (None where there are no weights) and
+    RestoreOptions -> Restorer."""
 
     name: str
     task: str
@@ -95,9 +96,9 @@ def method(name: str) -> Method:
     raise InputError(f"expected a task or method out of {', '.join(names)}, got {name}")
 
 
-def build_restorer(row: Method, engine: str = "auto") -> Restorer:
+def build_restorer(row: Method, engine: str = "auto", options: RestoreOptions | None = None) -> Restorer:
     """Raises InputError for an engine that the method does not run on, RestoreError where it does not open."""
-    return cast("Restorer", _resolve(row.build)(_open(row.weights, engine)))
+    return cast("Restorer", _resolve(row.build)(_open(row.weights, engine), options))
 
 
 def build_finder(of: Task, engine: str = "auto") -> Finder | None:

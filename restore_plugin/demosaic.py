@@ -15,7 +15,7 @@ from restore_plugin import mosaic
 from restore_plugin.consistency import keep_means
 from restore_plugin.errors import InputError
 from restore_plugin.mosaic import CELL, Edges, FloatArray
-from restore_plugin.types import Box, Engine, Mask, Needs, Pixels, Region
+from restore_plugin.types import Box, Engine, Mask, Needs, Pixels, Region, RestoreOptions
 
 NOISE_SCALE = 20.0  # the network is told the cells' noise ([0, 1]) times this
 TOLERANCE = 0.5  # cell means may miss by this share of the noise
@@ -25,19 +25,12 @@ TILE = 96  # cells a side, restored at once
 SNAP_PX = 0.75  # a grid line this near to the region's edge started there
 
 
-@dataclass(frozen=True)
-class DemosaicOptions:
-    """`linear_light`: the mosaic's means were taken in linear light, as GIMP does, not in the stored values."""
-
-    linear_light: bool = False
-
-
 class Demosaic:
     """A Restorer for mosaics; without an engine it is bicubic interpolation and the projection alone."""
 
-    def __init__(self, engine: Engine | None, options: DemosaicOptions = DemosaicOptions()) -> None:  # noqa: B008
+    def __init__(self, engine: Engine | None, options: RestoreOptions | None = None) -> None:
         self.engine = engine
-        self.options = options
+        self.options = options or RestoreOptions()
 
     @property
     def needs(self) -> Needs:

@@ -129,6 +129,16 @@ class Needs:
     scale: int = 1  # output px for an input px
 
 
+@dataclass(frozen=True)
+class RestoreOptions:
+    """What a user may tell every restorer; each uses what concerns it.
+
+    `linear_light`: a mosaic's means were taken in linear light, as GIMP does, not of the stored values.
+    """
+
+    linear_light: bool = False
+
+
 class Restorer(Protocol):
     """`(pixels, mask, neighbours, region) -> pixels`, without hidden state.
 

@@ -16,8 +16,9 @@ import av
 import media
 import numpy as np
 import pytest
-from ffmpeg_filters.cli import main
 from media import BLOCK, BOX, CLIPS, LOSSLESS, Clip, on_plane, planes
+
+from ffmpeg_filters.cli import main
 
 Box = tuple[int, int, int, int]
 OF_THE_MUXER = {"encoder", "duration", "software", "vendor_id", "major_brand", "minor_version", "compatible_brands"}
@@ -220,7 +221,11 @@ class TestFollowed:
             assert [lower(t.metadata) for t in by_type(followed.after)[kind]] == [lower(t.metadata) for t in tracks]
 
     def test_metadata_of_the_file(self, followed: Pair) -> None:
-        assert lower(followed.after.metadata) == lower(followed.before.metadata)
+        """The output says in its comment that it was restored, after what the input says there."""
+        before, after = lower(followed.before.metadata), lower(followed.after.metadata)
+        comment = after.pop("comment", "")
+        assert comment.startswith(before.pop("comment", ""))
+        assert after == before
 
     def test_chapters(self, followed: Pair) -> None:
         assert followed.after.chapters == followed.before.chapters

@@ -31,14 +31,35 @@ class Options:
     threads: int = 0  # 0: torch's own choice
 
 
+LICENCE = "Apache-2.0"
+PHOTOGRAPHS = {  # what the shipped networks were trained on; every file's own licence allows it
+    "photos/cq100": "CQ100 pictures (CC BY-SA 4.0, per image)",
+    "photos/wallpapers": "budgie-backgrounds (CC0 1.0), lomiri-wallpapers (CC BY / CC BY-SA / CC0)",
+    "photos/cars": "LIRE test data, Ferrari (CC BY 2.0, CC BY-SA 2.0)",
+    "photos/aerial": "OpenDroneMap aerial pictures (CC BY-SA 4.0)",
+    "photos/gopr0477": "GoPro sequence 0477_11_00, Nah et al. 2017 (CC BY 4.0)",
+    "photos/clothing": "clothing-dataset-small (CC0 1.0)",
+    "photos/grocery": "GroceryStoreDataset (MIT)",
+    "faces/caltech": "Caltech-101 Faces_easy (CC BY 4.0)",
+}
+
+
 def arguments(description: str) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--data", type=Path, required=True, help="folder with the training pictures")
     parser.add_argument("--out", type=Path, required=True, help="folder for checkpoints, log and pictures")
     parser.add_argument("--minutes", type=float, default=60, help="training time in all; the schedule is fitted to it")
     parser.add_argument("--threads", type=int, default=0)
+    parser.add_argument("--export", action="store_true", help="write the trained network into restore_plugin/weights")
     parser.add_argument("--limit", type=int, help="use only so many pictures (for a quick try)")
     return parser
+
+
+def load_averaged(network: nn.Module, folder: Path) -> tuple[nn.Module, dict[str, Any]]:
+    """The averaged weights of a run, and how far it came."""
+    state = torch.load(folder / "checkpoint.pt", map_location="cpu")
+    network.load_state_dict(state["averaged"])
+    return network, {"steps": state["step"], "minutes": round(state["seconds"] / 60, 1)}
 
 
 def device() -> torch.device:

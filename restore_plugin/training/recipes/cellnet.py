@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from restore_plugin.mosaic import CELL
 from restore_plugin.networks.cellnet import CellNet
-from restore_plugin.training import data, loop, mosaics
+from restore_plugin.training import data, export, loop, mosaics
 
 SHARES = {  # of the batches: pictures with detail first, plain ones seldom
     "photos/cq100": 5,
@@ -133,12 +133,49 @@ def main() -> None:
 
     held = {kind: [p for name in names if name.startswith(kind) for p in sets[name][1]] for kind in ("photos", "faces")}
     options.out.mkdir(parents=True, exist_ok=True)
+    result: dict[str, Any] = {}
+
+    def validate(network: nn.Module) -> dict[str, Any]:
+        result.update(judge(network))
+        return result
+
+    judge = validator({kind: pictures for kind, pictures in held.items() if pictures}, options.out)
     loop.train(
         CellNet(),
         data.Background(make),
         loss,
-        validator({kind: pictures for kind, pictures in held.items() if pictures}, options.out),
+        validate,
         loop.Options(options.out, options.minutes, rate=5e-4, threads=options.threads),
+    )
+    if options.export:
+        ship(options.out, names, result)
+
+
+def ship(folder: Path, sets: list[str], measured: dict[str, Any]) -> None:
+    """Export the averaged network of a run and enter it in the manifest."""
+    network, how_far = loop.load_averaged(CellNet(), folder)
+
+    def inputs(cells_y: int, cells_x: int) -> dict[str, Tensor]:
+        return {"picture": torch.rand(1, 4, CELL * cells_y, CELL * cells_x), "condition": torch.rand(1, 4)}
+
+    sizes = {0: "batch", 2: "height", 3: "width"}
+    spec = export.Export(
+        inputs(12, 10), "residual", {"picture": sizes, "condition": {0: "batch"}, "residual": sizes},
+        others=(inputs(1, 1), inputs(31, 7)),
+    )
+    export.write_onnx(network, spec, export.WEIGHTS / "cellnet.onnx")
+    export.enter(
+        "cellnet.onnx",
+        {
+            "task": "demosaic",
+            "licence": loop.LICENCE,
+            "parameters": sum(parameter.numel() for parameter in network.parameters()),
+            "data": {name: loop.PHOTOGRAPHS[name] for name in sets},
+            "command": "python -m restore_plugin.training.recipes.cellnet --data PICTURES --out RUN --export",
+            "hardware": export.hardware(),
+            "measured": measured,
+            **how_far,
+        },
     )
 
 

@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from restore_plugin.networks.mosaic_finder import MosaicFinder
-from restore_plugin.training import data, loop, scenes
+from restore_plugin.training import data, export, loop, scenes
 from restore_plugin.training.recipes.cellnet import SHARES, load_sets
 
 BATCH = 16
@@ -59,18 +59,19 @@ def main() -> None:
     choose_held = chooser(1, fixed)
     held = [make_batch(choose_held, fixed) for _ in range(6)]
 
+    result: dict[str, Any] = {}
+
     @torch.no_grad()
     def validate(network: nn.Module) -> dict[str, Any]:
         found = torch.cat([network(luma.to(loop.device())).cpu() for luma, _, _ in held])
         hidden, blocks = (torch.cat([batch[i] for batch in held]) for i in (1, 2))
         yes, inside, outside = found[:, :1] > 0, hidden > 0.75, hidden < 0.25
         size = (found[:, 1:] - blocks).abs()[(inside & yes).expand(-1, 2, -1, -1)]
-        return {
-            "held_loss": round(float(sum(loss(network, batch) for batch in held) / len(held)), 4),
-            "recall": round(float((yes & inside).sum() / inside.sum()), 4),
-            "false": round(float((yes & outside).sum() / outside.sum()), 5),
-            "log2_block_error": round(float(size.median()), 4),
-        }
+        result["held_loss"] = round(float(sum(loss(network, batch) for batch in held) / len(held)), 4)
+        result["recall"] = round(float((yes & inside).sum() / inside.sum()), 4)
+        result["false"] = round(float((yes & outside).sum() / outside.sum()), 5)
+        result["log2_block_error"] = round(float(size.median()), 4)
+        return result
 
     loop.train(
         MosaicFinder(),
@@ -78,6 +79,35 @@ def main() -> None:
         loss,
         validate,
         loop.Options(options.out, options.minutes, rate=5e-4, threads=options.threads),
+    )
+    if options.export:
+        ship(options.out, names, result)
+
+
+def ship(folder: Path, sets: list[str], measured: dict[str, Any]) -> None:
+    """Export the averaged network of a run and enter it in the manifest."""
+    network, how_far = loop.load_averaged(MosaicFinder(), folder)
+
+    def inputs(height: int, width: int) -> dict[str, Tensor]:
+        return {"luma": torch.rand(1, 1, height, width)}
+
+    sizes = {0: "batch", 2: "height", 3: "width"}
+    spec = export.Export(
+        inputs(96, 128), "found", {"luma": sizes, "found": sizes}, others=(inputs(32, 32), inputs(64, 256))
+    )
+    export.write_onnx(network, spec, export.WEIGHTS / "mosaic_finder.onnx")
+    export.enter(
+        "mosaic_finder.onnx",
+        {
+            "task": "find mosaics",
+            "licence": loop.LICENCE,
+            "parameters": sum(parameter.numel() for parameter in network.parameters()),
+            "data": {name: loop.PHOTOGRAPHS[name] for name in sets},
+            "command": "python -m restore_plugin.training.recipes.mosaic_finder --data PICTURES --out RUN --export",
+            "hardware": export.hardware(),
+            "measured": measured,
+            **how_far,
+        },
     )
 
 

@@ -1,0 +1,385 @@
+"""One video: scan (what is to restore), render (restore it), finish (the output file). Scan and render both resume.
+
+What is done so far lies in a folder beside the output, `.NAME.resume`: the scan's detections, the plan, and the encoded
+video. It is removed when the output is complete, and used by the next run of the same job.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import av
+import av.error
+import cv2
+import numpy as np
+
+import restore_plugin
+from ffmpeg_filters.encoders import EncodeOptions, choose, open_encoder
+from ffmpeg_filters.frames import PlanesFrame
+from ffmpeg_filters.mux import Muxer
+from ffmpeg_filters.progress import Progress
+from ffmpeg_filters.reader import VideoInfo, first_frame, open_input, probe, read_frames, reason, video_stream
+from ffmpeg_filters.spool import PART_FRAMES, Coded, Spool
+from restore_plugin import plan as plans
+from restore_plugin.errors import InputError, NothingFound, OutputError, RestoreError
+from restore_plugin.masks.tracks import LinkOptions, link, linked
+from restore_plugin.pipeline import ahead
+from restore_plugin.regions import restore_frame
+from restore_plugin.types import Box, Finder, Region, Restorer
+
+NOTE = "restored by restore-plugin {version} ({task}, {method}): restored pixels are plausible, not evidence"
+
+
+@dataclass(frozen=True)
+class Span:
+    """Seconds of the video, from its first frame's time zero; frames outside pass through."""
+
+    start: float = 0.0
+    end: float = float("inf")
+
+    def holds(self, seconds: float) -> bool:
+        return self.start - 1e-6 <= seconds < self.end
+
+
+@dataclass(frozen=True)
+class HandRegion:
+    """A region that the user gave, for a span of time."""
+
+    region: Region
+    span: Span = Span()
+
+
+@dataclass(frozen=True)
+class Job:
+    """What to do with one file; everything that changes the result is here."""
+
+    source: Path
+    target: Path
+    task: str
+    method: str
+    encode: EncodeOptions = EncodeOptions()
+    span: Span = Span()
+    hand: tuple[HandRegion, ...] = ()
+    plan: Path | None = None
+    linear_light: bool = False
+    engine: str = "auto"
+
+    def settings(self) -> dict[str, Any]:
+        """For the resume folder: a run with other settings starts anew."""
+        plan = plans.fingerprint(self.plan) if self.plan else None
+        told = {key: value for key, value in asdict(self).items() if key not in ("source", "target", "plan")}
+        source = plans.fingerprint(self.source)
+        return json.loads(json.dumps({"version": restore_plugin.__version__, "source": source, "plan": plan, **told}))  # type: ignore[no-any-return]
+
+
+@dataclass(frozen=True)
+class Builders:
+    """Built when first needed: opening a network takes a second, and much bad input is told before."""
+
+    restorer: Callable[[], Restorer]
+    finder: Callable[[], Finder]
+
+
+def look(job: Job, finder: Finder, frame: PlanesFrame, seconds: float) -> list[Region]:
+    """What there is to restore in one frame: found, or measured in the places given by hand."""
+    if not job.span.holds(seconds):
+        return []
+    luma = frame.luma()
+    if not job.hand:
+        return finder.find(luma)
+    regions = []
+    for hand in job.hand:
+        if not hand.span.holds(seconds):
+            continue
+        mask = np.zeros(luma.shape, bool)
+        mask[hand.region.box.slices] = True
+        region = hand.region if hand.region.block else finder.measure(luma, mask)
+        if region is not None:
+            regions.append(region)
+    return regions
+
+
+class ResumeFolder:
+    """`.NAME.resume` beside the output. Raises OutputError where it cannot be made."""
+
+    def __init__(self, target: Path, settings: dict[str, Any]) -> None:
+        self.path = target.with_name(f".{target.name}.resume")
+        state = self.path / "job.json"
+        try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            if self.path.exists() and not (state.exists() and state.read_text() == json.dumps(settings)):
+                shutil.rmtree(self.path)
+            self.resumed = self.path.exists()
+            self.path.mkdir(exist_ok=True)
+            state.write_text(json.dumps(settings))
+        except OSError as error:
+            raise OutputError(f"{target} could not be written: {error.strerror}; choose another place with -o") from None
+        self.detections = self.path / "detections.jsonl"
+        self.plan = self.path / "plan.jsonl"
+        self.spool = self.path / "video.spool"
+
+    @property
+    def holds_work(self) -> bool:
+        return self.detections.exists() or self.spool.exists()
+
+    def remove(self) -> None:
+        shutil.rmtree(self.path, ignore_errors=True)
+
+
+def run(job: Job, build: Builders, progress: Progress) -> dict[str, Any]:
+    """Restore one video. Returns what was done, for a report. Raises RestoreError; then no output is there."""
+    info = probe(job.source)
+    row = choose(info, job.encode)
+    with open_input(job.source) as container:
+        sample = first_frame(container, video_stream(container, job.source), job.source)
+    muxer = Muxer(job.target, info, NOTE.format(version=restore_plugin.__version__, task=job.task, method=job.method))
+
+    def open_next() -> Any:
+        return open_encoder(row, job.encode, info, sample, global_header=True)
+
+    extradata = open_next().extradata
+    if job.plan:
+        plans.check(job.plan, job.task, job.source, (info.width, info.height))
+    plans.check_inside([hand.region for hand in job.hand], (info.width, info.height))
+    folder = ResumeFolder(job.target, job.settings())
+    try:
+        muxer.check(row, job.encode, sample, extradata)
+        if folder.resumed and folder.holds_work:
+            progress.say(f"going on with the run that was cut off ({folder.path})")
+        plan = job.plan or make_plan(job, info, folder, build, progress)
+        frames = render(job, info, plan, folder, open_next, build.restorer(), progress)
+        spool = Spool(folder.spool)
+        spool.close()
+        times = [packet.pts for packet in spool.packets()]
+        progress.say(f"writing {job.target}")
+        muxer.finish(spool.packets(), times, row, job.encode, sample, extradata)
+    except (InputError, NothingFound):
+        folder.remove()
+        raise
+    except BaseException:
+        if not folder.holds_work:
+            folder.remove()
+        raise
+    folder.remove()
+    return {"output": str(job.target), "frames": len(times), "restored_frames": frames}
+
+
+def scan_only(job: Job, build: Builders, progress: Progress) -> int:
+    """Write the plan alone, as the job's target; returns how many frames have regions."""
+    info = probe(job.source)
+    plans.check_inside([hand.region for hand in job.hand], (info.width, info.height))
+    folder = ResumeFolder(job.target, job.settings())
+    try:
+        made = make_plan(job, info, folder, build, progress)
+        os.replace(made, job.target)
+    except RestoreError:
+        folder.remove()
+        raise
+    folder.remove()
+    return plans.check(job.target, job.task, job.source, (info.width, info.height))
+
+
+def make_plan(job: Job, info: VideoInfo, folder: ResumeFolder, build: Builders, progress: Progress) -> Path:
+    """The plan file in the resume folder: from regions that were given whole, or from a scan."""
+    if folder.plan.exists():
+        return folder.plan
+    if job.hand and all(hand.region.block for hand in job.hand):
+        write_hand_plan(job, info, folder.plan)
+        return folder.plan
+    return scan(job, info, folder.plan, folder.detections, build.finder(), progress)
+
+
+def write_hand_plan(job: Job, info: VideoInfo, path: Path) -> None:
+    with plans.PlanWriter(path, job.task, plans.fingerprint(job.source)) as writer:
+        for index, seconds in enumerate(info.times()):
+            regions = [hand.region for hand in job.hand if hand.span.holds(seconds) and job.span.holds(seconds)]
+            writer.add(index, seconds, regions)
+    if not writer.frames:
+        raise InputError("no frame lies in the time given for the regions; check --regions, --start and --end")
+
+
+def scan(job: Job, info: VideoInfo, plan: Path, detections: Path, finder: Finder, progress: Progress) -> Path:
+    """Look at every frame, link what was found over time, write the plan. Raises NothingFound."""
+    seen = _detections_so_far(detections)
+    progress.stage("scanning", info.frames, seen)
+    with detections.open("a", encoding="utf-8") as file:
+        frames = ahead(read_frames(info, progress.warn), 4)
+        for frame in frames:
+            if frame.index < seen:
+                continue
+            seconds = info.seconds_of(frame)
+            regions = look(job, finder, frame, seconds)
+            entry = {"frame": frame.index, "seconds": round(seconds, 4)}
+            file.write(json.dumps({**entry, "regions": [plans.region_to_json(region) for region in regions]}) + "\n")
+            progress.step()
+    rate = progress.end()
+    options = LinkOptions(gap=max(8, round(info.rate / 2)))
+    tracks = link(_read_detections(detections), options)
+    if not tracks:
+        raise NothingFound(f"no mosaic was found in {job.source}; nothing was written (give places with --regions)")
+    times = dict(_detection_times(detections))
+    with plans.PlanWriter(plan, job.task, plans.fingerprint(job.source)) as writer:
+        for index, linked_regions in linked(_read_detections(detections), tracks, options):
+            writer.add(index, times.get(index), linked_regions)
+    progress.say(f"found {len(tracks)} mosaic{'s' * (len(tracks) != 1)} in {writer.frames} frames ({rate:.1f} frames/s)")
+    return plan
+
+
+def _lines(path: Path) -> Iterator[dict[str, Any]]:
+    """The complete lines of a file that a run may have left in the middle of a word."""
+    if not path.exists():
+        return
+    with path.open(encoding="utf-8") as file:
+        for line in file:
+            if not line.endswith("\n"):
+                return
+            yield json.loads(line)
+
+
+def _detections_so_far(path: Path) -> int:
+    """How many frames were looked at; what follows the last complete line is cut off."""
+    if not path.exists():
+        return 0
+    with path.open("rb+") as file:
+        count = end = 0
+        for line in file:
+            if line.endswith(b"\n"):
+                count, end = count + 1, end + len(line)
+        file.truncate(end)
+    return count
+
+
+def _read_detections(path: Path) -> Iterator[tuple[int, list[Region]]]:
+    for entry in _lines(path):
+        yield entry["frame"], [plans.region_from_json(region) for region in entry["regions"]]
+
+
+def _detection_times(path: Path) -> Iterator[tuple[int, float]]:
+    for entry in _lines(path):
+        yield entry["frame"], entry["seconds"]
+
+
+def render(
+    job: Job,
+    info: VideoInfo,
+    plan: Path,
+    folder: ResumeFolder,
+    open_next: Callable[[], Any],
+    restorer: Restorer,
+    progress: Progress,
+) -> int:
+    """Decode, restore and encode side by side, into the spool. Returns how many frames were restored."""
+    spool = Spool(folder.spool)
+    reader = plans.PlanReader(plan, job.task)
+    done = spool.frames
+    restored = 0
+    progress.stage("restoring", info.frames, done)
+
+    def work(frame: PlanesFrame) -> tuple[PlanesFrame, int]:
+        regions = reader.at(frame.index)
+        if frame.index < done or not job.span.holds(info.seconds_of(frame)):
+            return frame, 0
+        return frame, restore_frame(frame, regions, restorer)
+
+    warn = progress.warn if done == 0 and job.plan else _silent(progress, job)
+    worked = ahead((work(frame) for frame in ahead(read_frames(info, warn), 4)), 4)
+    count = 0
+    encoder: Any = None  # a new one for every part, so that a part can be decoded, and resumed, by itself
+    try:
+        for frame, regions in worked:
+            count = frame.index + 1
+            if frame.index < done:
+                continue
+            restored += bool(regions)
+            if encoder is None:
+                encoder = open_next()
+            _encode(encoder, spool, frame.frame, job.encode.pixel_format)
+            progress.step()
+            if count % PART_FRAMES == 0:
+                _encode(encoder, spool, None, None)
+                spool.close_part(count)
+                encoder = None
+        if encoder is not None and count > spool.frames:
+            _encode(encoder, spool, None, None)
+            spool.close_part(count)
+    except OSError as error:
+        raise OutputError(f"{job.target} could not be written: {reason(error)}; free some space and run the same command again") from None
+    finally:
+        worked.close()  # type: ignore[attr-defined]
+        spool.close()
+    progress.end()
+    return restored
+
+
+def _silent(progress: Progress, job: Job) -> Callable[[str], None]:
+    """The scan has told what is wrong with the input; without a scan the render tells."""
+    scanned = not job.plan and not (job.hand and all(hand.region.block for hand in job.hand))
+    return (lambda _: None) if scanned else progress.warn
+
+
+def _encode(encoder: Any, spool: Spool, frame: av.VideoFrame | None, pixel_format: str | None) -> None:
+    if frame is not None:
+        frame.pict_type = 0  # the encoder chooses its own key frames
+        if pixel_format and frame.format.name != pixel_format:
+            frame = frame.reformat(format=pixel_format)
+    try:
+        packets = encoder.encode(frame)
+    except av.error.FFmpegError as error:
+        raise RestoreError(f"the encoder failed: {reason(error)}; try another --codec") from None
+    for packet in packets:
+        pts = packet.pts if packet.pts is not None else packet.dts
+        spool.append(Coded(pts, packet.dts if packet.dts is not None else pts, packet.duration or 0, packet.is_keyframe, bytes(packet)))
+
+
+def preview(job: Job, build: Builders, seconds: float, picture: Path) -> int:
+    """Write a before/after picture of the frame at a time; returns how many regions it shows."""
+    info = probe(job.source)
+    if not 0 <= seconds <= info.seconds:
+        raise InputError(f"expected a time within the video's {info.seconds:.2f} s, got {seconds}")
+    frame = frame_at(info, seconds)
+    whole = Box(0, 0, frame.width, frame.height)
+    before = frame.read_rgb(whole)
+    if job.plan:
+        plans.check(job.plan, job.task, job.source, (info.width, info.height))
+        regions = next((r for index, r in plans.PlanReader(job.plan, job.task) if index == frame.index), [])
+    else:
+        plans.check_inside([hand.region for hand in job.hand], (info.width, info.height))
+        given = [hand.region for hand in job.hand if hand.span.holds(seconds)]
+        measured = given and all(region.block for region in given)
+        regions = given if measured else look(job, build.finder(), frame, seconds)
+    if not regions:
+        raise NothingFound(f"no mosaic was found at {seconds} s in {job.source}; nothing was written")
+    restore_frame(frame, regions, build.restorer())
+    pair = np.concatenate((before, frame.read_rgb(whole)), axis=1)
+    ok, data = cv2.imencode(".png", np.round(pair[..., ::-1] * 255).astype(np.uint8))
+    assert ok
+    part = picture.with_name(f".{picture.name}.part")
+    try:
+        part.write_bytes(data.tobytes())
+        os.replace(part, picture)
+    except OSError as error:
+        part.unlink(missing_ok=True)
+        raise OutputError(f"{picture} could not be written: {error.strerror}; choose another place with -o") from None
+    return len(regions)
+
+
+def frame_at(info: VideoInfo, seconds: float) -> PlanesFrame:
+    """The last frame that is shown at or before a time (from the first frame's), by way of the key frame before it."""
+    with open_input(info.path) as container:
+        stream = container.streams[info.stream]
+        target = round((seconds + info.start_seconds) / info.time_base)
+        container.seek(target, stream=stream, backward=True)
+        found = None
+        for frame in container.decode(stream):
+            if found is not None and frame.pts is not None and frame.pts > target:
+                break
+            found = frame
+    if found is None:
+        raise InputError(f"no frame could be decoded at {seconds} s of {info.path}")
+    return PlanesFrame(found, info.index_of(found.pts))

@@ -1,0 +1,391 @@
+"""`restore-image`: restore still pictures from the command line. Nothing heavy is imported before there is work."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import os
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, NoReturn
+
+from restore_plugin import __version__, catalog
+from restore_plugin.errors import InputError, NothingFound, OutputError, RestoreError
+
+if TYPE_CHECKING:
+    from restore_plugin.stills import Samples, Still
+    from restore_plugin.types import Finder, Mask, Region, Restorer
+
+PROGRAM = "restore-image"
+HONESTY = "restored pixels are plausible, not evidence"
+SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".webp")
+INTERRUPTED = 130  # as shells number a process that Ctrl-C ended
+
+EPILOG = f"""\
+Restoring invents what was destroyed: {HONESTY}. Each output says so in its metadata.
+
+examples:
+  {PROGRAM} in.png --task demosaic -o out.png
+  {PROGRAM} in.jpg --regions 120,80,64,64 --block 8 -o out.png
+  {PROGRAM} scans/ --mask logo.png -o restored/
+
+exit codes (of several pictures, the first failure's):
+  0  done                                4  something in the input could not be kept
+  1  the restorer or its engine failed   5  the output could not be written
+  2  an input or option is wrong         6  a package is not installed
+  3  nothing to restore was found      130  interrupted; nothing half-written stays
+"""
+
+
+class Parser(argparse.ArgumentParser):
+    """Mistakes are reported as all others: in one line."""
+
+    def error(self, message: str) -> NoReturn:
+        raise InputError(f"{message}; see {PROGRAM} --help")
+
+
+@dataclass(frozen=True)
+class Options:
+    """What holds for all pictures of a run. `boxes`: (x, y, width, height) in px; `block`, `phase`: (x, y) in px."""
+
+    method: catalog.Method
+    engine: str = "auto"
+    linear_light: bool = False
+    boxes: tuple[tuple[int, int, int, int], ...] = ()
+    mask: Path | None = None
+    block: tuple[float, float] | None = None
+    phase: tuple[float, float] | None = None
+
+    @property
+    def needs_engine(self) -> bool:
+        """For the method, or to find or measure what is to be restored."""
+        return self.method.weights is not None or self.block is None or not (self.boxes or self.mask)
+
+
+@dataclass(frozen=True)
+class Job:
+    source: Path
+    target: Path
+
+
+class Tools:
+    """What the pictures of a run share, each made when it is first needed."""
+
+    def __init__(self, options: Options) -> None:
+        self.options = options
+
+    @cached_property
+    def restorer(self) -> Restorer:
+        from restore_plugin.types import RestoreOptions
+
+        options = self.options
+        return catalog.build_restorer(options.method, options.engine, RestoreOptions(options.linear_light))
+
+    @cached_property
+    def finder(self) -> Finder:
+        finder = catalog.build_finder(catalog.task(self.options.method.task), self.options.engine)
+        if finder is None:
+            raise InputError(f"{self.options.method.name} does not find by itself what to restore; give --mask")
+        return finder
+
+    @cached_property
+    def mask(self) -> Mask:
+        """(H, W): True where the picture given with --mask is nearer to white than to black."""
+        from restore_plugin import stills
+
+        assert self.options.mask is not None
+        pixels = stills.read(self.options.mask).pixels
+        white: Mask = pixels.mean(-1) > (127 if pixels.itemsize == 1 else 32767)
+        if not white.any():
+            raise NothingFound(f"{self.options.mask} is black, so there is nothing to restore; paint the places white")
+        return white
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command; returns its exit code."""
+    try:
+        return run(parser().parse_args(argv))
+    except SystemExit as stop:  # --help and --version have said what they had to
+        return int(stop.code or 0)
+    except KeyboardInterrupt:
+        print(f"{PROGRAM}: interrupted", file=sys.stderr)
+        return INTERRUPTED
+    except Exception as error:
+        return report(error)
+
+
+def parser() -> Parser:
+    tasks = ", ".join(f"{row.name} ({row.summary})" for row in catalog.TASKS)
+    methods = "; ".join(f"{row.name} ({row.summary})" for row in catalog.METHODS)
+    made = Parser(
+        PROGRAM,
+        description=f"Restore still pictures (PNG, JPEG, TIFF, WebP). Note that {HONESTY}.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    add = made.add_argument
+    add("inputs", nargs="+", type=Path, metavar="PICTURE", help="pictures, or folders of pictures (not their folders)")
+    add("--task", default=catalog.TASKS[0].name, help=f"out of {tasks}; default: {catalog.TASKS[0].name}")
+    add("--method", metavar="NAME", help=f"instead of the task's default, out of {methods}")
+    where_to = "file; for several pictures a folder, made if needed (default: NAME.restored.EXT beside the picture)"
+    add("-o", "--output", type=Path, metavar="PATH", help=where_to)
+    add("--overwrite", action="store_true", help="replace outputs that exist; an input is never replaced")
+    where = made.add_mutually_exclusive_group()
+    place = "a place to restore, in px; may be given again (default: found)"
+    where.add_argument("--regions", action="append", default=[], metavar="X,Y,W,H", help=place)
+    where.add_argument("--mask", type=Path, metavar="PICTURE", help="white = restore; of the picture's size")
+    add("--block", metavar="B or XxY", help="size of the mosaic's blocks in px, such as 8 or 8x6.5 (default: measured)")
+    add("--phase", metavar="X,Y", help="with --block: where in px two grid lines cross (default: the region's corner)")
+    add("--linear-light", action="store_true", help="the mosaic was averaged in linear light, as GIMP does")
+    add("--engine", default="auto", help="what runs the networks: auto, openvino, onnxruntime (default: auto)")
+    add("--json", action="store_true", help="one JSON object a line on stdout for each picture")
+    add("--quiet", action="store_true", help="report errors only")
+    add("--version", action="version", version=f"{PROGRAM} {__version__}")
+    return made
+
+
+def run(arguments: argparse.Namespace) -> int:
+    options = parse_options(arguments)
+    jobs = plan_jobs(arguments)
+    silence_libraries()
+    tools = Tools(options)
+    _ = tools.restorer, options.mask and tools.mask  # what fails here fails for all
+    if options.engine == "auto" and options.needs_engine and not arguments.quiet:
+        from engines import DEFAULT
+
+        print(f"{PROGRAM}: engine {DEFAULT} (the default; choose another with --engine)", file=sys.stderr)
+    first_failure = 0
+    for job in jobs:
+        try:
+            started = time.perf_counter()
+            regions = restore(job, tools, arguments.overwrite)
+            announce(job, regions, time.perf_counter() - started, arguments)
+        except Exception as error:
+            code = report(error, job.source)
+            first_failure = first_failure or code
+            if arguments.json:
+                print(json.dumps({"input": str(job.source), "error": one_line(error), "exit_code": code}), flush=True)
+    return first_failure
+
+
+def parse_options(arguments: argparse.Namespace) -> Options:
+    method = catalog.method(arguments.method or arguments.task)
+    if method.task != catalog.task(arguments.task).name:
+        raise InputError(f"{method.name} is a method for {method.task}, not for {arguments.task}; change one of them")
+    if arguments.engine != "auto":
+        from engines import ENGINES
+
+        if arguments.engine not in ENGINES:
+            raise InputError(f"expected an engine out of auto, {', '.join(ENGINES)}, got {arguments.engine}")
+    if arguments.phase and not arguments.block:
+        raise InputError("--phase says where a grid of known size lies; give --block, too")
+    boxes = []
+    for text in arguments.regions:
+        x, y, width, height = numbers(text, ",", 4, "--regions x,y,w,h in whole px")
+        if any(value % 1 for value in (x, y, width, height)):
+            raise InputError(f"expected --regions x,y,w,h in whole px, got {text}")
+        boxes.append((int(x), int(y), int(width), int(height)))
+    block = None
+    if arguments.block:
+        pair = arguments.block if "x" in arguments.block else f"{arguments.block}x{arguments.block}"
+        x, y = numbers(pair, "x", 2, "--block b or --block XxY in px")
+        if min(x, y) < 2:
+            raise InputError(f"expected a --block of at least 2 px, got {arguments.block}")
+        block = x, y
+    phase = None
+    if arguments.phase:
+        x, y = numbers(arguments.phase, ",", 2, "--phase x,y in px")
+        phase = x, y
+    return Options(method, arguments.engine, arguments.linear_light, tuple(boxes), arguments.mask, block, phase)
+
+
+def numbers(text: str, separator: str, count: int, expected: str) -> list[float]:
+    try:
+        values = [float(part) for part in text.split(separator)]
+    except ValueError:
+        values = []
+    if len(values) != count or not all(map(math.isfinite, values)):
+        raise InputError(f"expected {expected}, got {text}")
+    return values
+
+
+def plan_jobs(arguments: argparse.Namespace) -> list[Job]:
+    """Every picture with its output; raises before any work where an output would be written onto an input."""
+    sources: list[Path] = []
+    for given in arguments.inputs:
+        found = pictures_in(given) if given.is_dir() else [given]
+        sources += [path for path in found if path not in sources]
+    several = len(sources) > 1 or any(given.is_dir() for given in arguments.inputs)
+    output: Path | None = arguments.output
+    if output is not None and several:
+        try:
+            output.mkdir(parents=True, exist_ok=True)
+        except FileExistsError:
+            raise InputError(f"expected a folder after -o for several pictures, got the file {output}") from None
+        except OSError as error:
+            raise OutputError(f"could not make the folder {output}: {error.strerror}; choose another with -o") from None
+    jobs: dict[Path, Job] = {}
+    for source in sources:
+        beside = source.with_name(f"{source.stem}.restored{source.suffix}")
+        target = beside if output is None else output / beside.name if output.is_dir() else output
+        for other in (*sources, *([arguments.mask] if arguments.mask else ())):
+            if same_file(other, target):
+                raise InputError(f"{target} is an input and is never written to; choose another output with -o")
+        if target in jobs:
+            raise InputError(f"{jobs[target].source} and {source} would both be written to {target}; run them apart")
+        jobs[target] = Job(source, target)
+    return list(jobs.values())
+
+
+def pictures_in(folder: Path) -> list[Path]:
+    """Pictures of a folder by name, without hidden ones and earlier outputs."""
+    try:
+        files = sorted(path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES and path.is_file())
+    except OSError as error:
+        raise InputError(f"expected a folder of pictures in {folder}, could not read it: {error.strerror}") from None
+    found = [path for path in files if not path.name.startswith(".") and not path.stem.endswith(".restored")]
+    if not found:
+        raise InputError(f"expected pictures in the folder {folder}, found none that end in {', '.join(SUFFIXES)}")
+    return found
+
+
+def same_file(one: Path, other: Path) -> bool:
+    try:
+        return one.samefile(other)
+    except OSError:
+        return False
+
+
+def silence_libraries() -> None:
+    """The decoders' own lines on stderr: what they complain of is reported as an error, or is not one."""
+    import logging
+
+    import cv2
+
+    logging.getLogger("tifffile").setLevel(logging.CRITICAL)
+    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+
+
+def restore(job: Job, tools: Tools, overwrite: bool) -> list[Region]:
+    """Restore one picture into its output; returns the regions."""
+    from restore_plugin import stills
+    from restore_plugin.pipeline import PictureRestorer
+
+    still = stills.read(job.source)
+    stills.check(still, job.target)
+    if job.target.is_dir():
+        raise InputError(f"{job.target} is a folder; name a file with -o")
+    if os.path.lexists(job.target) and not overwrite:
+        raise InputError(f"{job.target} is there already; choose another name with -o, or pass --overwrite")
+    regions = regions_of(still, tools)
+    pixels = PictureRestorer(tools.restorer, None)(still.pixels, regions)
+    mark = f"restored by restore-plugin ({tools.options.method.task}, {tools.options.method.name}): {HONESTY}"
+    if not stills.write(replace(still, pixels=pixels), job.target, mark):
+        print(f"{PROGRAM}: {job.target}: no free place in its metadata to say that it was restored", file=sys.stderr)
+    return regions
+
+
+def regions_of(still: Still, tools: Tools) -> list[Region]:
+    """What to restore in a picture, with blocks and phase: given, measured, or found."""
+    from restore_plugin.pipeline import ArrayFrame
+    from restore_plugin.plan import check_inside
+    from restore_plugin.types import Box, Region
+
+    options = tools.options
+    height, width = still.pixels.shape[:2]
+    regions = [Region(Box(*box), index) for index, box in enumerate(options.boxes)]
+    check_inside(regions, (width, height))
+    if options.mask is not None:
+        if tools.mask.shape != (height, width):
+            size = f"{tools.mask.shape[1]}x{tools.mask.shape[0]}"
+            raise InputError(f"expected a mask of the picture's size, {width}x{height}, got {size}; scale the mask")
+        regions = regions_under(tools.mask)
+    block, given = options.block, bool(regions)
+    if not given:
+        regions = tools.finder.find(ArrayFrame(still.pixels).luma())
+        if not regions:
+            raise NothingFound("nothing to restore was found in the picture; mark the place with --regions or --mask")
+    if block is not None:
+        corner = [options.phase or ((region.box.x, region.box.y) if given else region.phase) for region in regions]
+        return [replace(region, block=block, phase=phase) for region, phase in zip(regions, corner, strict=True)]
+    return measured(regions, still.pixels, tools.finder) if given else regions
+
+
+def measured(regions: Sequence[Region], pixels: Samples, finder: Finder) -> list[Region]:
+    """The same regions with the blocks and phases that the finder measures inside of them."""
+    import numpy as np
+
+    from restore_plugin.pipeline import ArrayFrame
+
+    luma = ArrayFrame(pixels).luma()
+    out = []
+    for region in regions:
+        mask = np.zeros(luma.shape, bool)
+        mask[region.box.slices] = region.mask()
+        grid = finder.measure(luma, mask)
+        if grid is None:
+            box = region.box
+            raise InputError(f"no mosaic's grid could be measured at {box.x},{box.y}; give its block size with --block")
+        out.append(replace(region, block=grid.block, phase=grid.phase, confidence=grid.confidence))
+    return out
+
+
+def regions_under(mask: Mask) -> list[Region]:
+    """One region for each connected part of a mask (H, W); together they cover exactly its True pixels."""
+    import cv2
+    import numpy as np
+
+    from restore_plugin.types import Box, Region
+
+    contours, hierarchy = cv2.findContours(mask.astype(np.uint8), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_SIMPLE)
+    polygons = [tuple((int(x), int(y)) for x, y in contour.reshape(-1, 2)) for contour in contours]
+    parents = hierarchy.reshape(-1, 4)[:, 3].tolist()  # a hole's is the contour around it
+    regions: list[Region] = []
+    for index, (polygon, parent) in enumerate(zip(polygons, parents, strict=True)):
+        if parent < 0:
+            columns, rows = zip(*polygon, strict=True)
+            box = Box.between(min(columns), min(rows), max(columns) + 1, max(rows) + 1)
+            holes = (hole for hole, around in zip(polygons, parents, strict=True) if around == index)
+            regions.append(Region(box, len(regions), outline=(polygon, *holes)))
+    return regions
+
+
+def announce(job: Job, regions: Sequence[Region], seconds: float, arguments: argparse.Namespace) -> None:
+    from restore_plugin.plan import region_to_json
+
+    if arguments.json:
+        places = [region_to_json(region) for region in regions]
+        done = {"input": str(job.source), "output": str(job.target), "regions": places, "seconds": round(seconds, 3)}
+        print(json.dumps(done), flush=True)
+    elif not arguments.quiet:
+        count = f"{len(regions)} region{'s' if len(regions) > 1 else ''}"
+        print(f"{job.source} -> {job.target}: {count}, {seconds:.1f} s; {HONESTY}", flush=True)
+
+
+def one_line(error: Exception) -> str:
+    text = " ".join(str(error).split()) or type(error).__name__
+    if isinstance(error, RestoreError):
+        return text
+    return f"unexpected error: {type(error).__name__}: {text}; please report this"
+
+
+def report(error: Exception, source: Path | None = None) -> int:
+    """Tell the user in one line on stderr; returns the exit code."""
+    if os.environ.get("RESTORE_PLUGIN_DEBUG"):
+        import traceback
+
+        traceback.print_exception(error)
+    text = one_line(error)
+    about = "" if source is None or str(source) in text else f"{source}: "
+    print(f"{PROGRAM}: {about}{text}", file=sys.stderr, flush=True)
+    return error.exit_code if isinstance(error, RestoreError) else 1
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

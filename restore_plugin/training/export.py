@@ -1,0 +1,80 @@
+"""From a trained network to a shipped file: ONNX with dynamic sizes, checked against torch, entered in the manifest."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import platform
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from restore_plugin.catalog import WEIGHTS
+
+PARITY = 2e-4  # largest difference from torch, in the network's own units
+
+
+@dataclass(frozen=True)
+class Export:
+    """How a network is exported: example inputs, names, and which axes may change."""
+
+    inputs: dict[str, Tensor]
+    output: str
+    dynamic: dict[str, dict[int, str]]
+    others: tuple[dict[str, Tensor], ...]  # inputs of other sizes, to check with
+
+
+def write_onnx(network: nn.Module, export: Export, path: Path) -> None:
+    """Raises ValueError where ONNX Runtime or OpenVINO answers otherwise than torch, at any of the sizes."""
+    network = network.cpu().float().eval()
+    part = path.with_suffix(".part")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the tracing exporter announces its successor
+        torch.onnx.export(
+            network,
+            tuple(export.inputs.values()),
+            str(part),
+            input_names=list(export.inputs),
+            output_names=[export.output],
+            dynamic_axes=export.dynamic,
+            opset_version=17,
+            dynamo=False,
+        )
+    part.replace(path)
+    worst = parity(network, export, path)
+    if worst > PARITY:
+        raise ValueError(f"{path} differs from torch by {worst:.2g}, more than {PARITY}")
+
+
+@torch.no_grad()
+def parity(network: nn.Module, export: Export, path: Path) -> float:
+    """Largest difference of OpenVINO from torch over all example sizes."""
+    from engines import open_engine
+
+    worst = 0.0
+    with open_engine("openvino", path) as engine:
+        for inputs in (export.inputs, *export.others):
+            expected = network(*inputs.values()).numpy()
+            found = engine.run({name: tensor.numpy() for name, tensor in inputs.items()})[export.output]
+            worst = max(worst, float(np.abs(found - expected).max()))
+    return worst
+
+
+def hardware() -> str:
+    if torch.cuda.is_available():
+        return torch.cuda.get_device_name()
+    return f"{torch.get_num_threads()} CPU threads ({platform.machine()}, {torch.backends.cpu.get_cpu_capability()})"
+
+
+def enter(name: str, entry: dict[str, Any], folder: Path = WEIGHTS) -> None:
+    """Add or replace a network's entry in manifest.json; its SHA-256 and size are read from the file."""
+    data = (folder / name).read_bytes()
+    manifest_path = folder / "manifest.json"
+    manifest = json.loads(manifest_path.read_text()) if manifest_path.exists() else {}
+    manifest[name] = {"sha256": hashlib.sha256(data).hexdigest(), "bytes": len(data), **entry}
+    manifest_path.write_text(json.dumps(manifest, indent=2, sort_keys=True) + "\n")
