@@ -30,7 +30,7 @@ from restore_plugin import plan as plans
 from restore_plugin.errors import InputError, NothingFound, OutputError, RestoreError
 from restore_plugin.masks.tracks import LinkOptions, link, linked
 from restore_plugin.pipeline import ahead
-from restore_plugin.regions import restore_frame
+from restore_plugin.regions import clip, restore_frame
 from restore_plugin.types import Box, Finder, Region, Restorer
 
 NOTE = "restored by restore-plugin {version} ({task}, {method}): restored pixels are plausible, not evidence"
@@ -226,7 +226,8 @@ def scan(job: Job, info: VideoInfo, plan: Path, detections: Path, finder: Finder
     times = dict(_detection_times(detections))
     with plans.PlanWriter(plan, job.task, plans.fingerprint(job.source)) as writer:
         for index, linked_regions in linked(_read_detections(detections), tracks, options):
-            writer.add(index, times.get(index), linked_regions)
+            inside = (clip(region, info.width, info.height) for region in linked_regions)
+            writer.add(index, times.get(index), [region for region in inside if region is not None])
     progress.say(f"found {len(tracks)} mosaic{'s' * (len(tracks) != 1)} in {writer.frames} frames ({rate:.1f} frames/s)")
     return plan
 

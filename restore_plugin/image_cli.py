@@ -8,7 +8,8 @@ import math
 import os
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -96,10 +97,8 @@ class Tools:
     @cached_property
     def mask(self) -> Mask:
         """(H, W): True where the picture given with --mask is nearer to white than to black."""
-        from restore_plugin import stills
-
         assert self.options.mask is not None
-        pixels = stills.read(self.options.mask).pixels
+        pixels = read(self.options.mask).pixels
         white: Mask = pixels.mean(-1) > (127 if pixels.itemsize == 1 else 32767)
         if not white.any():
             raise NothingFound(f"{self.options.mask} is black, so there is nothing to restore; paint the places white")
@@ -153,7 +152,6 @@ def parser() -> Parser:
 def run(arguments: argparse.Namespace) -> int:
     options = parse_options(arguments)
     jobs = plan_jobs(arguments)
-    silence_libraries()
     tools = Tools(options)
     _ = tools.restorer, options.mask and tools.mask  # what fails here fails for all
     if options.engine == "auto" and options.needs_engine and not arguments.quiet:
@@ -262,14 +260,25 @@ def same_file(one: Path, other: Path) -> bool:
         return False
 
 
-def silence_libraries() -> None:
-    """The decoders' own lines on stderr: what they complain of is reported as an error, or is not one."""
-    import logging
+@contextmanager
+def native_silence() -> Iterator[None]:
+    """Nothing on stderr from the decoders, which print by themselves; what they complain of is raised as well."""
+    sys.stderr.flush()
+    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 2)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nowhere)
 
-    import cv2
 
-    logging.getLogger("tifffile").setLevel(logging.CRITICAL)
-    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+def read(path: Path) -> Still:
+    from restore_plugin import stills
+
+    with native_silence():
+        return stills.read(path)
 
 
 def restore(job: Job, tools: Tools, overwrite: bool) -> list[Region]:
@@ -277,7 +286,7 @@ def restore(job: Job, tools: Tools, overwrite: bool) -> list[Region]:
     from restore_plugin import stills
     from restore_plugin.pipeline import PictureRestorer
 
-    still = stills.read(job.source)
+    still = read(job.source)
     stills.check(still, job.target)
     if job.target.is_dir():
         raise InputError(f"{job.target} is a folder; name a file with -o")

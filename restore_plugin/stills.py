@@ -24,7 +24,7 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 from PIL import Image as Pillow
-from PIL import JpegImagePlugin
+from PIL import JpegImagePlugin, UnidentifiedImageError
 
 from restore_plugin.errors import InputError, OutputError, Refused, RestoreError
 
@@ -57,16 +57,7 @@ EXIF_TAGS = {270, 271, 272, 274, 282, 283, 296, 305, 306, 315, 316, 33432, 34665
 # Tags that describe how the samples lie in the file, or copies of the picture: written anew, or left out.
 LAYOUT_TAGS = {254, 255, *range(256, 260), *range(262, 267), 273, *range(277, 282), 284, 288, 289, *range(290, 294)}
 LAYOUT_TAGS |= {297, 317, 320, *range(322, 326), 330, 338, 339, 340, 341, 347, *range(512, 522), *range(529, 533), 400}
-DAMAGED = (
-    OSError,
-    ValueError,
-    SyntaxError,
-    EOFError,
-    LookupError,
-    struct.error,
-    zlib.error,
-    Pillow.DecompressionBombError,
-)
+DAMAGED = (OSError, ValueError, SyntaxError, EOFError, LookupError, ArithmeticError, struct.error, zlib.error)
 
 
 @dataclass(frozen=True)
@@ -128,8 +119,9 @@ def read(path: Path) -> Still:
             return reader(data)
     except RestoreError as error:
         raise type(error)(f"{path} {error}") from None
-    except DAMAGED as error:
-        raise InputError(f"{path} is damaged or not whole: {error}; get a sound copy of it") from error
+    except (*DAMAGED, Pillow.DecompressionBombError) as error:
+        why = "its head cannot be read" if isinstance(error, UnidentifiedImageError) else error
+        raise InputError(f"{path} is damaged or not whole: {why}; get a sound copy of it") from error
 
 
 def check(still: Still, path: Path) -> str:
@@ -186,6 +178,11 @@ def _other(data: bytes) -> str:
 def _check_size(width: int, height: int) -> None:
     if width * height > MAX_PIXELS:
         raise InputError(f"has {width}x{height} pixels, more than the {MAX_PIXELS} that are read at once; cut it up")
+
+
+def _dpi(x: float, y: float) -> tuple[float, float] | None:
+    """None for what no scanner has, and other fields could not hold."""
+    return (x, y) if min(x, y) >= 1 and max(x, y) < 100_000 else None
 
 
 def _colours(image: Pillow.Image) -> tuple[Samples, Samples | None, bool]:
@@ -248,9 +245,10 @@ def _read_png(data: bytes) -> Still:
     else:
         with Pillow.open(io.BytesIO(bare)) as image:
             pixels, alpha, grey = _colours(image)
-        if b"tRNS" in found and colour != 3:
-            key = np.frombuffer(found[b"tRNS"], ">u2") * (255 // (2**depth - 1))
-            alpha = np.where((pixels == key).all(-1), 0, 255).astype(np.uint8)
+    if b"tRNS" in found and colour != 3:  # one transparent colour; Pillow misses it under 8 bits, OpenCV in 16-bit grey
+        top = np.iinfo(pixels.dtype).max
+        key = np.frombuffer(found[b"tRNS"], ">u2").astype(int) * (top // (2**depth - 1))
+        alpha = np.where((pixels == key).all(-1), 0, top).astype(pixels.dtype)
     profile = found.get(b"iCCP")
     density = struct.unpack(">IIB", found[b"pHYs"]) if len(found.get(b"pHYs", b"")) == 9 else (0, 0, 0)
     return Still(
@@ -263,7 +261,7 @@ def _read_png(data: bytes) -> Still:
         if profile
         else None,
         xmp=next((body.split(b"\0", 5)[5] for kind, body in chunks if kind == b"iTXt" and _plain_xmp(body)), None),
-        dpi=(density[0] * METRE, density[1] * METRE) if density[2] == 1 else None,
+        dpi=_dpi(density[0] * METRE, density[1] * METRE) if density[2] == 1 else None,
         carried=tuple(kind + body for kind, body in chunks if kind in COLOUR_CHUNKS or _safe_to_copy(kind)),
     )
 
@@ -278,7 +276,7 @@ def _safe_to_copy(kind: bytes) -> bool:
 
 
 def _write_png(still: Still, mark: str) -> tuple[bytes, bool]:
-    carried = list(still.carried)
+    carried = list(still.carried) if still.format == "PNG" else []
     if still.format != "PNG":
         if still.icc:
             carried.append(b"iCCPICC profile\0\0" + zlib.compress(still.icc))
@@ -305,7 +303,8 @@ def _png_rows(samples: Samples) -> bytes:
     """Rows filtered and deflated, in bands to save memory; each row by the filter of the least sum (12.8)."""
     height, width, count = samples.shape
     step, band = count * samples.itemsize, 256
-    squeeze, above, out = zlib.compressobj(6), np.zeros((1, width * step), np.uint8), []
+    squeeze = zlib.compressobj(6, strategy=zlib.Z_FILTERED)
+    above, out = np.zeros((1, width * step), np.uint8), []
     for y in range(0, height, band):
         part = samples[y : y + band]
         rows = part.astype(part.dtype.newbyteorder(">")).reshape(len(part), -1).view(np.uint8)
@@ -375,7 +374,7 @@ def _read_jpeg(data: bytes) -> Still:
         exif=next((body[6:] for kind, body in named if kind == 0xE1 and body.startswith(b"Exif\0\0")), None),
         icc=b"".join(part[2:] for part in parts) or None,
         xmp=next((body[len(XMP_SEGMENT) :] for _, body in named if body.startswith(XMP_SEGMENT)), None),
-        dpi=(unit * int.from_bytes(jfif[8:10], "big"), unit * int.from_bytes(jfif[10:12], "big")) if unit else None,
+        dpi=_dpi(unit * int.from_bytes(jfif[8:10], "big"), unit * int.from_bytes(jfif[10:12], "big")) if unit else None,
         jpeg=coding,
         # The encoder says by itself how colours are coded (Adobe); an index of further pictures (MPF) has none to list.
         carried=tuple(block for block in carried if block[1] != 0xEE and not block[4:].startswith(b"MPF\0")),
@@ -507,7 +506,7 @@ def _resolution(tags: Tags, order: str) -> tuple[float, float] | None:
     if not x or not y or not inch:
         return None
     (over_x, under_x), (over_y, under_y) = struct.unpack(order + "II", x), struct.unpack(order + "II", y)
-    return (inch * over_x / under_x, inch * over_y / under_y) if over_x and over_y and under_x and under_y else None
+    return _dpi(inch * over_x / under_x, inch * over_y / under_y) if under_x and under_y else None
 
 
 def _read_tiff(data: bytes) -> Still:
@@ -551,15 +550,16 @@ def _tiff_samples(data: bytes, tags: Tags) -> tuple[Samples, bool]:
             if any(start + size > len(data) for start, size in zip(page.dataoffsets, page.databytecounts, strict=True)):
                 raise ValueError("its samples lie beyond the end of the file")
             return _page_samples(data, page)
-    except tifffile.TiffFileError as error:
+    except (tifffile.TiffFileError, TypeError, AttributeError) as error:  # the latter where a tag's type is damaged
         raise ValueError(str(error)) from error
 
 
 def _page_samples(data: bytes, page: Any) -> tuple[Samples, bool]:
     grey, bits = page.photometric in (0, 1), page.bitspersample
     if page.photometric not in (0, 1, 2, 3, 6) or page.sampleformat != 1 or not (bits == 16 or bits in (1, 2, 4, 8)):
-        what = f"{page.photometric.name} of {bits} bits, sample format {page.sampleformat.name}"
-        raise Refused(f"holds {what}; expected grey, RGB or a palette in whole numbers of 8 or 16 bits")
+        kind = {1: "whole numbers", 2: "signed numbers", 3: "floating point"}.get(page.sampleformat, "other samples")
+        what = f"{getattr(page.photometric, 'name', page.photometric)} in {kind} of {bits} bits"
+        raise Refused(f"holds {what}; expected grey, RGB or a palette in whole numbers of 8 or 16")
     extra = page.samplesperpixel - (3 if page.photometric in (2, 6) else 1)
     if extra > 1 or (extra == 1 and page.extrasamples not in ((), (2,))):  # undeclared: alpha, as Pillow and OpenCV do
         raise Refused("has a channel that is premultiplied or no plain alpha; save it with unassociated alpha first")

@@ -378,10 +378,14 @@ CLIPS: dict[str, Clip] = {
     "ffv1_avi": replace(FFV1, suffix=".avi", audio=[Audio("mp2")]),
     "prores_mov": Clip(".mov", "prores_ks", "yuv422p10le", options={}, frames=4, audio=[Audio("pcm_s16le")]),
     "h264_mov": replace(PLAIN, suffix=".mov", audio=[Audio()]),
-    "h264_ts": replace(PLAIN, suffix=".ts", audio=[Audio()]),
+    "h264_ts": replace(PLAIN, suffix=".ts", times=range(35, 45), audio=[Audio(start=Fraction(7, 5))]),
     "one_frame": replace(PLAIN, frames=1),
     "tiny": replace(PLAIN, size=(16, 16), box=(0, 0, 16, 16)),
 }
+
+# lossless, in formats that FFV1 has under another name
+YUVJ420P = replace(MATROSKA, pix_fmt="yuvj420p", options=LOSSLESS_X264, frames=4)
+GBRP = replace(MATROSKA, codec="libx264rgb", pix_fmt="rgb24", options=LOSSLESS_X264, frames=4)
 
 LOSSLESS: dict[str, Clip] = {
     **{
@@ -398,9 +402,8 @@ LOSSLESS: dict[str, Clip] = {
     "ffv1_tiny": replace(FFV1, size=(16, 16), box=(0, 0, 16, 16)),
     **{
         f"h264_{name}": replace(MATROSKA, pix_fmt=name, options=LOSSLESS_X264, frames=4)
-        for name in ("yuv420p", "yuvj420p", "yuv444p", "yuv422p10le")
+        for name in ("yuv420p", "yuv444p", "yuv422p10le")
     },
-    "h264_gbrp": replace(MATROSKA, codec="libx264rgb", pix_fmt="rgb24", options=LOSSLESS_X264, frames=4),
     "hevc_gbrp12le": replace(
         MATROSKA,
         codec="libx265",

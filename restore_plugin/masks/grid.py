@@ -72,14 +72,19 @@ def fit_axis(profile: Profile, guess: float) -> AxisGrid | None:
         lines = max(1.0, (high - low) / centre)
         step = max(0.002, 0.25 / lines)
         blocks = np.arange(centre - spread, centre + spread + step / 2, step)
+        # most mosaics have whole blocks: where a whole one explains the steps as well as any other, it is taken
+        whole = np.arange(np.ceil(blocks[0]), np.floor(blocks[-1]) + 1)
+        blocks = np.concatenate((whole, blocks))
         blocks = blocks[blocks >= 2.0]
         phases = np.arange(0.0, 1.0, min(0.25, 0.5 / centre))
         score = comb(profile, blocks, phases, low, high)
         top = score.max()
         # several neighbours round to the same lines: take the middle of the best ones
         rows, columns = np.nonzero(score >= top - 1e-9)
-        nearest = np.argsort(np.abs(rows - np.median(rows)), kind="stable")[0]
-        row = rows[nearest]
+        tied = blocks[rows]
+        is_whole = tied == np.round(tied)
+        middle = np.median(tied[is_whole] if is_whole.any() else tied)
+        row = rows[np.argmin(np.abs(tied - middle))]
         best_block = float(blocks[row])
         same = phases[columns[rows == row]]
         turn = np.exp(2j * np.pi * same).mean()

@@ -20,7 +20,8 @@ LIKELY, SURE = 0.5, 0.8  # of a pixel; of the best pixel of a region
 SMALLEST_AREA = 256  # px
 CONTRAST = 0.25  # of the grid's lines, where the network is not sure by itself
 EDGE = 6  # px by which the network's outline may be off
-FLAT = 4 / 255  # a pixel this near to its cell's colour may belong to the mosaic
+FLATTEST, FLAT = 0.7 / 255, 4 / 255  # a pixel this near to its cell's colour may belong to the mosaic
+SNAP = 0.15  # of a block: a side of a box this near to a grid line lies on it
 RECTANGLE = 0.86  # a shape that fills this much of its box is taken for a box
 
 
@@ -148,7 +149,8 @@ def refine(
     flat = flatness(crop, core if core.any() else likely > 0, y_edges, x_edges)
     filled = float(likely.sum()) / box.area
     if filled > RECTANGLE:
-        return rectangle(flat, box, around)
+        x_lines, y_lines = x_edges[1:-1] + around.x, y_edges[1:-1] + around.y
+        return rectangle(flat, box, around, (x_lines, y_lines), block)
     reach = cv2.dilate(likely, kernel) > 0
     shape = ((reach & flat) | core).astype(np.uint8)
     disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (7, 7))
@@ -163,22 +165,39 @@ def refine(
 
 
 def flatness(crop: Luma, core: Mask, y_edges: mosaic.Edges, x_edges: mosaic.Edges) -> Mask:
-    """True where a pixel has the colour of its cell, as seen on the cell's pixels in `core`."""
+    """True where a pixel has the colour of its cell, as seen on the cell's pixels in `core`.
+
+    How near counts as the same follows the core's own unrest: nothing in a lossless picture, a few levels after
+    compression.
+    """
     inside = core.astype(np.float32)
     count = mosaic.cell_sums(inside, y_edges, x_edges)
     mean = mosaic.cell_sums(crop * inside, y_edges, x_edges) / np.maximum(count, 1)
-    return (np.abs(crop - mosaic.spread(mean, y_edges, x_edges)) < FLAT) & (mosaic.spread(count, y_edges, x_edges) > 0)
+    away = np.abs(crop - mosaic.spread(mean, y_edges, x_edges))
+    near = float(np.clip(3 * np.median(away[core]), FLATTEST, FLAT)) if core.any() else FLAT
+    return (away < near) & (mosaic.spread(count, y_edges, x_edges) > 0)
 
 
-def rectangle(flat: Mask, box: Box, around: Box) -> tuple[Mask, Box]:
+def rectangle(
+    flat: Mask, box: Box, around: Box, lines: tuple[mosaic.Edges, mosaic.Edges], block: tuple[float, float]
+) -> tuple[Mask, Box]:
     """The box whose four sides best part flat pixels from others, each within EDGE of where the network put it."""
     local = box.shift(-around.x, -around.y)
     columns = flat[local.y : local.bottom].mean(0)
     rows = flat[:, local.x : local.right].mean(1)
-    x0, x1 = _side(columns, local.x), len(columns) - _side(columns[::-1], len(columns) - local.right)
-    y0, y1 = _side(rows, local.y), len(rows) - _side(rows[::-1], len(rows) - local.bottom)
+    sides = [
+        _side(columns, local.x) + around.x,
+        _side(rows, local.y) + around.y,
+        around.right - _side(columns[::-1], len(columns) - local.right),
+        around.bottom - _side(rows[::-1], len(rows) - local.bottom),
+    ]
+    for index, side in enumerate(sides):
+        nearest = lines[index % 2][np.argmin(np.abs(lines[index % 2] - side))] if len(lines[index % 2]) else side
+        if abs(nearest - side) <= max(1.0, SNAP * block[index % 2]):
+            sides[index] = int(nearest)
+    x0, y0, x1, y1 = sides
     tight = Box.between(x0, y0, max(x1, x0 + 1), max(y1, y0 + 1))
-    return np.ones((tight.height, tight.width), bool), tight.shift(around.x, around.y)
+    return np.ones((tight.height, tight.width), bool), tight
 
 
 def _side(share: npt.NDArray[np.float64], near: int) -> int:

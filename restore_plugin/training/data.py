@@ -16,7 +16,7 @@ import numpy.typing as npt
 Picture = npt.NDArray[np.uint8]
 Batch = TypeVar("Batch")
 
-SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff"}
+SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".pgm", ".ppm", ".tif", ".tiff"}
 HOLD_OUT_EVERY = 20  # this file of every folder, by name, is for validation
 
 
