@@ -3,7 +3,8 @@
     python benchmarks/finder.py CLIPS --frames 24 [--json OUT.json]
 
 For each codec and quality: the share of mosaicked pixels found, the false pixels on the same clips untouched, and the
-block size's error. Mosaics are laid where there is detail to hide: of twelve random places, the one that loses most. The generator is the finder's training generator with seeds of its own; the clips were not trained on.
+block size's error. Mosaics are laid where there is detail to hide: of twelve random places, the one that loses most.
+The generator is the finder's training generator with seeds of its own; the clips were not trained on.
 """
 
 from __future__ import annotations
@@ -22,8 +23,8 @@ import numpy as np
 from ffmpeg_filters.reader import probe, read_frames
 from restore_plugin import catalog
 from restore_plugin.masks.tracks import link, linked
-from restore_plugin.training.scenes import Patch
 from restore_plugin.regions import clip
+from restore_plugin.training.scenes import Patch
 from restore_plugin.types import Region
 
 TRIES = 12
@@ -92,7 +93,9 @@ def main() -> None:
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     finder = catalog.build_finder(catalog.task("demosaic"))
-    files = sorted(p for p in options.clips.iterdir() if p.suffix in (".mp4", ".mkv", ".mov", ".webm"))[:: options.every]
+    files = sorted(p for p in options.clips.iterdir() if p.suffix in (".mp4", ".mkv", ".mov", ".webm"))[
+        :: options.every
+    ]
     names = options.codec or list(CODECS)
     rows = {name: {"found": [0, 0], "extra": [0, 0], "false": [0, 0], "block_errors": []} for name in names}
     with tempfile.TemporaryDirectory() as folder:
@@ -129,7 +132,7 @@ def main() -> None:
                         own = np.bincount(inside[inside >= 0], minlength=1)
                         if own.sum() and region.block:
                             block = patches[int(own.argmax())].block
-                            row["block_errors"] += [abs(a / b - 1) for a, b in zip(region.block, block)]
+                            row["block_errors"] += [abs(a / b - 1) for a, b in zip(region.block, block, strict=False)]
                 encode(clean, path, *CODECS[name])
                 wrong = scan(path, finder)
                 bad = sum(int(covered(regions, clean[0].shape).sum()) for regions in wrong.values())
@@ -138,14 +141,23 @@ def main() -> None:
                 for part in (0, 1):
                     row["found"][part] += got[part]
                 blocks = ", ".join(f"{p.block[0]:.1f}x{p.block[1]:.1f}" for p in patches)
-                print(f"{file.name:28s} {name:13s} blocks {blocks:24s} found {got[0] / max(got[1], 1):7.2%}  false {bad}", flush=True)
-    print("\n| codec | mosaicked pixels found | false on untouched clips | beside the mosaics | block error, median | within 2 % |")
+                print(
+                    f"{file.name:28s} {name:13s} blocks {blocks:24s} found {got[0] / max(got[1], 1):7.2%}  false {bad}",
+                    flush=True,
+                )
+    print(
+        "\n| codec | mosaicked pixels found | false on untouched clips | beside the mosaics | block error, median | within 2 % |"
+    )
     print("|---|---|---|---|---|---|")
     summary = {}
     for name, row in rows.items():
         errors = np.array(row["block_errors"] or [np.nan])
         share = {key: row[key][0] / max(row[key][1], 1) for key in ("found", "false", "extra")}
-        summary[name] = {**share, "block_error_median": float(np.median(errors)), "within_2_percent": float((errors < 0.02).mean())}
+        summary[name] = {
+            **share,
+            "block_error_median": float(np.median(errors)),
+            "within_2_percent": float((errors < 0.02).mean()),
+        }
         print(
             f"| {name} | {share['found']:.2%} | {share['false']:.3%} | {share['extra']:.3%} "
             f"| {np.median(errors):.3%} | {(errors < 0.02).mean():.2%} |"

@@ -42,7 +42,7 @@ def main() -> None:
         restorer.options = restore_plugin.types.RestoreOptions(linear_light=options.linear_light)
     files = picture_files(options.pictures)[:: options.every]
     print(f"{len(files)} pictures, means in {'linear light' if options.linear_light else 'gamma'}\n")
-    print("| block | mosaic | bicubic | bicubic + projection | network | gain over bicubic | worst picture | re-pixelated off by | ms |")
+    print("| block | mosaic | bicubic | bicubic + projection | network | gain | worst | off by | ms |")
     print("|---|---|---|---|---|---|---|---|---|")
     summary, sheet = {}, []
     for block in (float(text) for text in options.blocks.split(",")):
@@ -75,7 +75,9 @@ def main() -> None:
             off = max(off, float(np.abs(again * 255 - shown).max()))
             if options.sheet and number % max(1, len(files) // 4) == 0:
                 y, x = max(0, height - SHEET_SIDE) // 2, max(0, width - SHEET_SIDE) // 2
-                crops = [p[y : y + SHEET_SIDE, x : x + SHEET_SIDE] for p in (shown, pictures["bicubic"], restored, truth)]
+                crops = [
+                    p[y : y + SHEET_SIDE, x : x + SHEET_SIDE] for p in (shown, pictures["bicubic"], restored, truth)
+                ]
                 row = np.zeros((SHEET_SIDE, 4 * SHEET_SIDE, 3), np.uint8)
                 for index, crop in enumerate(crops):
                     row[: crop.shape[0], index * SHEET_SIDE : index * SHEET_SIDE + crop.shape[1]] = crop

@@ -35,9 +35,8 @@ BOXES = ((420, 160, 192, 240), (900, 300, 128, 128))
 
 def make_clip(path: Path, frames: int) -> None:
     """A picture that pans under two mosaics of 8 px that stay."""
-    from skimage import data
-
     from benchmarks_media import write
+    from skimage import data
 
     width, height = SIZE
     picture = cv2.resize(data.astronaut(), (width + 200, width + 200), interpolation=cv2.INTER_CUBIC)
@@ -104,7 +103,9 @@ def measure(clip: Path, folder: Path, rounds: int) -> None:
         target = folder / "render"
         target.mkdir(exist_ok=True)
         made = jobs.ResumeFolder(target / "out.mp4", {"run": time.time()})
-        jobs.render(job, info, plan, made, lambda: open_encoder(row, EncodeOptions(), info, sample, True), restorer, progress)
+        jobs.render(
+            job, info, plan, made, lambda: open_encoder(row, EncodeOptions(), info, sample, True), restorer, progress
+        )
         made.remove()
 
     def scan() -> None:

@@ -26,7 +26,9 @@ class OpenVinoEngine:
             core = openvino.Core()
             self._model = core.compile_model(str(path), device, {"PERFORMANCE_HINT": "LATENCY"})
         except RuntimeError as error:
-            raise EngineError(f"OpenVINO could not load {path} on {device}: {str(error).strip().splitlines()[0]}") from error
+            raise EngineError(
+                f"OpenVINO could not load {path} on {device}: {str(error).strip().splitlines()[0]}"
+            ) from error
         self._outputs = [output.get_any_name() for output in self._model.outputs]
 
     def run(self, inputs: Arrays) -> dict[str, npt.NDArray[Any]]:

@@ -35,7 +35,9 @@ def parser(scan: bool = False) -> argparse.ArgumentParser:
     known = argparse.ArgumentParser(
         prog=COMMAND + (" scan" if scan else ""),
         usage=None if scan else "\n" + USAGE,
-        description="Write the plan of what there is to restore." if scan else "Restore video; all else in the file stays as it is.",
+        description="Write the plan of what there is to restore."
+        if scan
+        else "Restore video; all else in the file stays as it is.",
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -43,10 +45,24 @@ def parser(scan: bool = False) -> argparse.ArgumentParser:
     known.add_argument("-o", "--output", type=Path, help="output file; a folder for several inputs")
     known.add_argument("--task", default="demosaic", help="demosaic (default): undo pixelation")
     known.add_argument("--overwrite", action="store_true", help="replace an output that is there already")
-    known.add_argument("--start", type=seconds_of, default=0.0, metavar="T", help="restore from this time on; before it the video passes through")
+    known.add_argument(
+        "--start",
+        type=seconds_of,
+        default=0.0,
+        metavar="T",
+        help="restore from this time on; before it the video passes through",
+    )
     known.add_argument("--end", type=seconds_of, default=float("inf"), metavar="T", help="restore up to this time")
-    known.add_argument("--regions", action="append", default=[], metavar="X,Y,W,H[,T0-T1]", help="restore here (pixels, seconds) instead of searching; may be repeated")
-    known.add_argument("--block", type=block_of, metavar="N[xM]", help="block size in px, for --regions; measured if left out")
+    known.add_argument(
+        "--regions",
+        action="append",
+        default=[],
+        metavar="X,Y,W,H[,T0-T1]",
+        help="restore here (pixels, seconds) instead of searching; may be repeated",
+    )
+    known.add_argument(
+        "--block", type=block_of, metavar="N[xM]", help="block size in px, for --regions; measured if left out"
+    )
     known.add_argument("--engine", default="auto", help="what runs the networks: auto (default), openvino, onnxruntime")
     known.add_argument("--quiet", action="store_true", help="say nothing but errors")
     known.add_argument("--json", action="store_true", help="progress and results as JSON lines on standard output")
@@ -54,8 +70,12 @@ def parser(scan: bool = False) -> argparse.ArgumentParser:
     if not scan:
         known.add_argument("--method", help="a method of the task (see `restore-plugin methods`); default: the task's")
         known.add_argument("--plan", type=Path, help="restore what this plan says instead of searching")
-        known.add_argument("--preview", type=seconds_of, metavar="T", help="only write one before/after picture of time T")
-        known.add_argument("--linear-light", action="store_true", help="the mosaic was averaged in linear light (as GIMP does)")
+        known.add_argument(
+            "--preview", type=seconds_of, metavar="T", help="only write one before/after picture of time T"
+        )
+        known.add_argument(
+            "--linear-light", action="store_true", help="the mosaic was averaged in linear light (as GIMP does)"
+        )
         known.add_argument("--codec", help="video codec or encoder; default: the input's")
         known.add_argument("--quality", type=int, help="the encoder's quality number (crf; smaller is better)")
         known.add_argument("--preset", help="the encoder's preset (fast, slow ...)")
@@ -75,13 +95,13 @@ def seconds_of(text: str) -> float:
 def block_of(text: str) -> tuple[float, float]:
     x, _, y = text.partition("x")
     block = float(x), float(y or x)
-    if min(block) < 2:
-        raise argparse.ArgumentTypeError(f"expected a block size of at least 2 px, got {text}")
+    if not all(2 <= side <= 1024 for side in block):
+        raise argparse.ArgumentTypeError(f"expected a block size from 2 to 1024 px, got {text}")
     return block
 
 
 def hand_region(text: str, block: tuple[float, float] | None) -> HandRegion:
-    """"X,Y,W,H[,T0-T1]" as a region. Raises InputError."""
+    """ "X,Y,W,H[,T0-T1]" as a region. Raises InputError."""
     from ffmpeg_filters.job import HandRegion, Span
     from restore_plugin.types import Box, Region
 
@@ -94,6 +114,8 @@ def hand_region(text: str, block: tuple[float, float] | None) -> HandRegion:
         if len(parts) == 5:
             first, _, last = parts[4].partition("-")
             span = Span(seconds_of(first), seconds_of(last))
+            if not span.start < span.end:
+                raise ValueError
     except ValueError:
         raise InputError(f"expected --regions x,y,width,height[,t0-t1] in pixels and seconds, got {text}") from None
     return HandRegion(Region(Box(x, y, width, height), 1, block, (float(x), float(y))), span)
@@ -130,7 +152,9 @@ def failed(error: Exception) -> int:
         print(f"{COMMAND}: {' '.join(str(error).split())}", file=sys.stderr)
         return error.exit_code
     what = " ".join(f"{type(error).__name__}: {error}".split())
-    print(f"{COMMAND}: internal error: {what}; please report this (RESTORE_PLUGIN_DEBUG=1 shows where)", file=sys.stderr)
+    print(
+        f"{COMMAND}: internal error: {what}; please report this (RESTORE_PLUGIN_DEBUG=1 shows where)", file=sys.stderr
+    )
     return 1
 
 
@@ -187,7 +211,9 @@ def make_jobs(options: argparse.Namespace, scan: bool) -> list[Job]:
     method = None if scan else options.method
     row = catalog.method(method or options.task)
     if row.task != catalog.task(options.task).name:
-        raise InputError(f"the method {row.name} is for {row.task}, not for {options.task}; see `restore-plugin methods`")
+        raise InputError(
+            f"the method {row.name} is for {row.task}, not for {options.task}; see `restore-plugin methods`"
+        )
     if options.end <= options.start:
         raise InputError(f"expected --end after --start, got {options.start} to {options.end} s")
     if options.block and not options.regions:
@@ -207,11 +233,24 @@ def make_jobs(options: argparse.Namespace, scan: bool) -> list[Job]:
                 raise InputError(f"expected an output file, {target} is a folder; name the file in it")
             if not options.overwrite:
                 raise InputError(f"{target} is there already; choose another name with -o, or pass --overwrite")
-        encode = EncodeOptions() if scan else EncodeOptions(options.codec, options.quality, options.pix_fmt, options.preset)
+        encode = (
+            EncodeOptions() if scan else EncodeOptions(options.codec, options.quality, options.pix_fmt, options.preset)
+        )
         plan = None if scan else options.plan
         linear = not scan and options.linear_light
         jobs.append(
-            Job(source, target, options.task, row.name, encode, Span(options.start, options.end), hand, plan, linear, options.engine)
+            Job(
+                source,
+                target,
+                options.task,
+                row.name,
+                encode,
+                Span(options.start, options.end),
+                hand,
+                plan,
+                linear,
+                options.engine,
+            )
         )
     if len({job.target for job in jobs}) < len(jobs):
         raise InputError("two of the inputs would be written under the same name; restore them one by one")
@@ -255,7 +294,7 @@ def make_builders(job: Job, progress: Progress) -> Builders:
     from engines import DEFAULT
     from ffmpeg_filters.job import Builders
     from restore_plugin import catalog
-    from restore_plugin.types import Finder, Restorer, RestoreOptions
+    from restore_plugin.types import Finder, RestoreOptions, Restorer
 
     row = catalog.method(job.method)
 

@@ -23,7 +23,9 @@ def main(argv: Sequence[str]) -> int:
     options = argparse.ArgumentParser(
         prog="restore-video demo", description="Make a small pixelated clip, restore it, and show both side by side."
     )
-    options.add_argument("-o", "--output", type=Path, default=Path("restore-demo"), help="folder (default: restore-demo)")
+    options.add_argument(
+        "-o", "--output", type=Path, default=Path("restore-demo"), help="folder (default: restore-demo)"
+    )
     folder: Path = options.parse_args(argv).output
 
     from ffmpeg_filters.cli import main as restore_video
@@ -74,7 +76,9 @@ def make_clip(path: Path, picture: Pixels) -> None:
     x, y, width, height = MOSAIC
     face = picture[y : y + height, x : x + width]
     hidden = picture.copy()
-    hidden[y : y + height, x : x + width] = pixelate(face, axis_edges(0, height, BLOCK, 0), axis_edges(0, width, BLOCK, 0))
+    hidden[y : y + height, x : x + width] = pixelate(
+        face, axis_edges(0, height, BLOCK, 0), axis_edges(0, width, BLOCK, 0)
+    )
     pictures = np.round(hidden * 255).astype(np.uint8)
     room = (picture.shape[1] - WIDTH, 60)
     with av.open(str(path), "w") as container:
@@ -84,7 +88,9 @@ def make_clip(path: Path, picture: Pixels) -> None:
         for index in range(FRAMES):
             turn = (1 - np.cos(2 * np.pi * index / FRAMES)) / 2
             left, top = int(turn * room[0]) // 2 * 2, int(turn * room[1]) // 2 * 2
-            frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(pictures[top : top + HEIGHT, left : left + WIDTH]), "rgb24")
+            frame = av.VideoFrame.from_ndarray(
+                np.ascontiguousarray(pictures[top : top + HEIGHT, left : left + WIDTH]), "rgb24"
+            )
             container.mux(video.encode(frame))
         container.mux(video.encode(None))
         samples = np.sin(np.arange(FRAMES * SAMPLE_RATE // RATE) * 2 * np.pi * TONE_HZ / SAMPLE_RATE) * 0.1

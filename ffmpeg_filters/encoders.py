@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import struct
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
-from typing import Any
+from typing import Any, cast
 
 import av
 import av.error
@@ -44,6 +45,7 @@ ENCODERS = (
     Encoder("png", "png"),
     Encoder("rawvideo", "rawvideo"),
 )
+SAME_SAMPLES = {"gbrp": "bgr0"}  # planar and packed forms of the same
 
 
 @dataclass(frozen=True)
@@ -76,28 +78,48 @@ def open_encoder(
     row: Encoder, options: EncodeOptions, info: VideoInfo, sample: av.VideoFrame, global_header: bool, threads: int = 0
 ) -> Any:
     """An open codec context for frames like `sample`. Raises Refused for what the encoder cannot keep."""
-    pixel_format = options.pixel_format or info.pixel_format
-    supported = [known.name for known in av.Codec(row.name, "w").video_formats or []]
-    if supported and pixel_format not in supported:
-        raise Refused(
-            f"{row.name} cannot write the pixel format {pixel_format}; choose --pix-fmt ({', '.join(supported[:8])} ...) "
-            "or another --codec (ffv1 keeps nearly all)"
-        )
     context: Any = av.CodecContext.create(row.name, "w")
     configure(context, row, options, info, sample, global_header, threads)
     try:
         context.open()
     except (av.error.FFmpegError, ValueError) as error:
-        raise Refused(f"{row.name} does not open for {info.width}x{info.height} {pixel_format}: {reason(error)}") from None
+        raise Refused(
+            f"{row.name} does not open for {info.width}x{info.height}: {reason(error)}; try another --codec"
+        ) from None
     return context
 
 
+def pixel_format_for(row: Encoder, options: EncodeOptions, info: VideoInfo) -> str:
+    """The output's pixel format: the one asked for, or the input's, or another name for the same samples."""
+    if options.pixel_format:
+        try:
+            av.VideoFormat(options.pixel_format, 16, 16)
+        except ValueError:
+            raise InputError(f"expected a pixel format such as yuv420p, got {options.pixel_format}") from None
+    wanted = options.pixel_format or info.pixel_format
+    supported = [known.name for known in av.Codec(row.name, "w").video_formats or []]
+    same = (wanted, wanted.replace("yuvj", "yuv"), SAME_SAMPLES.get(wanted, wanted))
+    for name in same[: 1 if options.pixel_format else 3]:
+        if not supported or name in supported:
+            return name
+    raise Refused(
+        f"{row.name} cannot write the pixel format {wanted}; choose --pix-fmt ({', '.join(supported[:8])} ...) "
+        "or another --codec (ffv1 keeps nearly all)"
+    )
+
+
 def configure(
-    target: Any, row: Encoder, options: EncodeOptions, info: VideoInfo, sample: av.VideoFrame, header: bool, threads: int
+    target: Any,
+    row: Encoder,
+    options: EncodeOptions,
+    info: VideoInfo,
+    sample: av.VideoFrame,
+    header: bool,
+    threads: int,
 ) -> None:
     """Set everything on a codec context, or on an output stream, that decides how it encodes."""
     target.width, target.height = info.width, info.height
-    target.pix_fmt = options.pixel_format or info.pixel_format
+    target.pix_fmt = pixel_format_for(row, options, info)
     target.time_base = info.time_base
     target.framerate = info.rate.limit_denominator(100_000)
     target.sample_aspect_ratio = sample_aspect_ratio(info)
@@ -116,8 +138,8 @@ def configure(
         settings[row.quality] = str(quality)
     if row.name == "libx265":
         settings["x265-params"] = ":".join(["log-level=error", "repeat-headers=0", *x265_hdr(sample)])
-    elif row.name == "libsvtav1":
-        settings["svtav1-params"] = ":".join(svtav1_hdr(sample)) or "enable-hdr=0"
+    elif row.name == "libsvtav1" and (parameters := svtav1_hdr(sample)):
+        settings["svtav1-params"] = ":".join(parameters)
     if interlaced(sample):
         if not row.interlaced:
             raise Refused(f"the input is interlaced, which {row.name} cannot keep; choose --codec h264 or ffv1")
@@ -131,7 +153,7 @@ def configure(
 
 def sample_aspect_ratio(info: VideoInfo) -> Fraction:
     with av.open(str(info.path), metadata_errors="replace") as container:
-        ratio = container.streams[info.stream].sample_aspect_ratio  # type: ignore[attr-defined]
+        ratio = container.streams[info.stream].sample_aspect_ratio
     return Fraction(ratio or 0)
 
 
@@ -142,18 +164,23 @@ def interlaced(sample: av.VideoFrame) -> bool:
 def top_field_first(info: VideoInfo) -> bool:
     """From the container's field order (AVFieldOrder: 2 TT, 4 TB are top first; 3 BB, 5 BT bottom first)."""
     with av.open(str(info.path), metadata_errors="replace") as container:
-        order = int(container.streams[info.stream].codec_context.field_order)  # type: ignore[attr-defined]
+        order = int(container.streams[info.stream].codec_context.field_order)
     return order not in (3, 5)
 
 
+def side_data(sample: av.VideoFrame) -> Mapping[Any, Any]:
+    """What a frame carries beside its picture, by av.sidedata.sidedata.Type."""
+    return cast("Mapping[Any, Any]", sample.side_data)
+
+
 def has_hdr(sample: av.VideoFrame) -> bool:
-    kinds = {data.type for data in sample.side_data}  # type: ignore[attr-defined]
+    kinds = {data.type for data in cast(Any, sample.side_data).values()}
     return bool(kinds & {SideDataType.MASTERING_DISPLAY_METADATA, SideDataType.CONTENT_LIGHT_LEVEL})
 
 
 def mastering(sample: av.VideoFrame) -> tuple[list[Fraction], list[Fraction]] | None:
     """(ten values of AVMasteringDisplayMetadata: RGB primaries, white point as x, y; [min, max] luminance)."""
-    data = sample.side_data.get(SideDataType.MASTERING_DISPLAY_METADATA)  # type: ignore[attr-defined]
+    data = side_data(sample).get(SideDataType.MASTERING_DISPLAY_METADATA)
     if data is None:
         return None
     numbers = struct.unpack("=20i2i", bytes(data)[:88])
@@ -162,7 +189,7 @@ def mastering(sample: av.VideoFrame) -> tuple[list[Fraction], list[Fraction]] | 
 
 
 def light(sample: av.VideoFrame) -> tuple[int, int] | None:
-    data = sample.side_data.get(SideDataType.CONTENT_LIGHT_LEVEL)  # type: ignore[attr-defined]
+    data = side_data(sample).get(SideDataType.CONTENT_LIGHT_LEVEL)
     return None if data is None else struct.unpack("=II", bytes(data)[:8])
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import lru_cache
-from typing import Any
+from typing import Any, cast
 
 import av
 import numpy as np
@@ -67,7 +67,9 @@ def layout_of(name: str) -> Layout:
     pixel_format = av.VideoFormat(name, 16, 16)
     components = pixel_format.components
     depths = {component.bits for component in components}
-    refused = Refused(f"the pixel format {name} is not supported; convert the video to yuv420p, yuv422p10le or gbrp first")
+    refused = Refused(
+        f"the pixel format {name} is not supported; convert the video to yuv420p, yuv422p10le or gbrp first"
+    )
     if name in PACKED:
         order = PACKED[name].removesuffix("24")
         return Layout(True, max(depths), tuple(Component(0, order.index(c), len(order)) for c in "rgb"))
@@ -121,7 +123,7 @@ class PlanesFrame:
         """A view of one component's samples, (H, W) of its own size."""
         component = self.layout.components[number]
         plane = self.frame.planes[component.plane]
-        rows = np.frombuffer(plane, self.layout.dtype).reshape(plane.height, -1)
+        rows = np.frombuffer(cast(Any, plane), self.layout.dtype).reshape(plane.height, -1)
         height = -(-self.height // (1 << component.shift_y))
         width = -(-self.width // (1 << component.shift_x))
         return rows[:height, component.offset :: component.step][:, :width]

@@ -9,8 +9,8 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ import cv2
 import numpy as np
 
 import restore_plugin
-from ffmpeg_filters.encoders import EncodeOptions, choose, open_encoder
+from ffmpeg_filters.encoders import EncodeOptions, choose, open_encoder, pixel_format_for
 from ffmpeg_filters.frames import PlanesFrame
 from ffmpeg_filters.mux import Muxer
 from ffmpeg_filters.progress import Progress
@@ -63,7 +63,7 @@ class Job:
     target: Path
     task: str
     method: str
-    encode: EncodeOptions = EncodeOptions()
+    encode: EncodeOptions = field(default_factory=EncodeOptions)
     span: Span = Span()
     hand: tuple[HandRegion, ...] = ()
     plan: Path | None = None
@@ -75,7 +75,7 @@ class Job:
         plan = plans.fingerprint(self.plan) if self.plan else None
         told = {key: value for key, value in asdict(self).items() if key not in ("source", "target", "plan")}
         source = plans.fingerprint(self.source)
-        return json.loads(json.dumps({"version": restore_plugin.__version__, "source": source, "plan": plan, **told}))  # type: ignore[no-any-return]
+        return json.loads(json.dumps({"version": restore_plugin.__version__, "source": source, "plan": plan, **told}))
 
 
 @dataclass(frozen=True)
@@ -119,7 +119,9 @@ class ResumeFolder:
             self.path.mkdir(exist_ok=True)
             state.write_text(json.dumps(settings))
         except OSError as error:
-            raise OutputError(f"{target} could not be written: {error.strerror}; choose another place with -o") from None
+            raise OutputError(
+                f"{target} could not be written: {error.strerror}; choose another place with -o"
+            ) from None
         self.detections = self.path / "detections.jsonl"
         self.plan = self.path / "plan.jsonl"
         self.spool = self.path / "video.spool"
@@ -139,6 +141,7 @@ def run(job: Job, build: Builders, progress: Progress) -> dict[str, Any]:
     with open_input(job.source) as container:
         sample = first_frame(container, video_stream(container, job.source), job.source)
     muxer = Muxer(job.target, info, NOTE.format(version=restore_plugin.__version__, task=job.task, method=job.method))
+    pixel_format = pixel_format_for(row, job.encode, info)
 
     def open_next() -> Any:
         return open_encoder(row, job.encode, info, sample, global_header=True)
@@ -153,12 +156,13 @@ def run(job: Job, build: Builders, progress: Progress) -> dict[str, Any]:
         if folder.resumed and folder.holds_work:
             progress.say(f"going on with the run that was cut off ({folder.path})")
         plan = job.plan or make_plan(job, info, folder, build, progress)
-        frames = render(job, info, plan, folder, open_next, build.restorer(), progress)
+        frames = render(job, info, plan, folder, open_next, pixel_format, build.restorer(), progress)
         spool = Spool(folder.spool)
         spool.close()
         times = [packet.pts for packet in spool.packets()]
         progress.say(f"writing {job.target}")
-        muxer.finish(spool.packets(), times, row, job.encode, sample, extradata)
+        if shift := muxer.finish(spool.packets(), times, row, job.encode, sample, extradata):
+            progress.say(f"all times moved by {shift * 1000:.0f} ms: {job.target.suffix} cannot start before zero")
     except (InputError, NothingFound):
         folder.remove()
         raise
@@ -228,7 +232,9 @@ def scan(job: Job, info: VideoInfo, plan: Path, detections: Path, finder: Finder
         for index, linked_regions in linked(_read_detections(detections), tracks, options):
             inside = (clip(region, info.width, info.height) for region in linked_regions)
             writer.add(index, times.get(index), [region for region in inside if region is not None])
-    progress.say(f"found {len(tracks)} mosaic{'s' * (len(tracks) != 1)} in {writer.frames} frames ({rate:.1f} frames/s)")
+    progress.say(
+        f"found {len(tracks)} mosaic{'s' * (len(tracks) != 1)} in {writer.frames} frames ({rate:.1f} frames/s)"
+    )
     return plan
 
 
@@ -272,6 +278,7 @@ def render(
     plan: Path,
     folder: ResumeFolder,
     open_next: Callable[[], Any],
+    pixel_format: str,
     restorer: Restorer,
     progress: Progress,
 ) -> int:
@@ -290,29 +297,25 @@ def render(
 
     warn = progress.warn if done == 0 and job.plan else _silent(progress, job)
     worked = ahead((work(frame) for frame in ahead(read_frames(info, warn), 4)), 4)
-    count = 0
-    encoder: Any = None  # a new one for every part, so that a part can be decoded, and resumed, by itself
+    encoder = PartEncoder(spool, open_next, pixel_format)
     try:
         for frame, regions in worked:
-            count = frame.index + 1
             if frame.index < done:
                 continue
             restored += bool(regions)
-            if encoder is None:
-                encoder = open_next()
-            _encode(encoder, spool, frame.frame, job.encode.pixel_format)
+            pts = frame.pts or 0
+            encoder.add(frame, pts, frame.frame.duration or info.gap_after(pts))
             progress.step()
-            if count % PART_FRAMES == 0:
-                _encode(encoder, spool, None, None)
-                spool.close_part(count)
-                encoder = None
-        if encoder is not None and count > spool.frames:
-            _encode(encoder, spool, None, None)
-            spool.close_part(count)
+            if (frame.index + 1) % PART_FRAMES == 0:
+                encoder.close_part()
+        encoder.close_part()
     except OSError as error:
-        raise OutputError(f"{job.target} could not be written: {reason(error)}; free some space and run the same command again") from None
+        raise OutputError(
+            f"{job.target} could not be written: {reason(error)}; free some space and run the same command again"
+        ) from None
     finally:
         worked.close()  # type: ignore[attr-defined]
+        reader.close()
         spool.close()
     progress.end()
     return restored
@@ -324,18 +327,43 @@ def _silent(progress: Progress, job: Job) -> Callable[[str], None]:
     return (lambda _: None) if scanned else progress.warn
 
 
-def _encode(encoder: Any, spool: Spool, frame: av.VideoFrame | None, pixel_format: str | None) -> None:
-    if frame is not None:
-        frame.pict_type = 0  # the encoder chooses its own key frames
-        if pixel_format and frame.format.name != pixel_format:
-            frame = frame.reformat(format=pixel_format)
-    try:
-        packets = encoder.encode(frame)
-    except av.error.FFmpegError as error:
-        raise RestoreError(f"the encoder failed: {reason(error)}; try another --codec") from None
-    for packet in packets:
-        pts = packet.pts if packet.pts is not None else packet.dts
-        spool.append(Coded(pts, packet.dts if packet.dts is not None else pts, packet.duration or 0, packet.is_keyframe, bytes(packet)))
+class PartEncoder:
+    """Encodes frames into a spool, with an encoder of its own for every part."""
+
+    def __init__(self, spool: Spool, open_next: Callable[[], Any], pixel_format: str) -> None:
+        self.spool = spool
+        self._open_next = open_next
+        self._pixel_format = pixel_format
+        self._encoder: Any = None
+        self._durations: dict[int, int] = {}  # encoders do not all hand them on
+        self._last = 0
+
+    def add(self, frame: PlanesFrame, pts: int, duration: int) -> None:
+        if self._encoder is None:
+            self._encoder = self._open_next()
+        self._durations[pts] = duration
+        self._last = frame.index + 1
+        picture = frame.frame
+        picture.pict_type = 0  # the encoder chooses its own key frames
+        if picture.format.name != self._pixel_format:
+            picture = picture.reformat(format=self._pixel_format)
+        self._drain(picture)
+
+    def close_part(self) -> None:
+        """The frames so far can be decoded without any that follow, and are safe."""
+        if self._encoder is not None:
+            self._drain(None)
+            self.spool.close_part(self._last)
+            self._encoder = None
+
+    def _drain(self, frame: av.VideoFrame | None) -> None:
+        try:
+            packets = self._encoder.encode(frame)
+        except av.error.FFmpegError as error:
+            raise RestoreError(f"the encoder failed: {reason(error)}; try another --codec") from None
+        for packet in packets:
+            pts = packet.pts if packet.pts is not None else packet.dts
+            self.spool.append(Coded(pts, pts, self._durations.pop(pts, 0), packet.is_keyframe, bytes(packet)))
 
 
 def preview(job: Job, build: Builders, seconds: float, picture: Path) -> int:
@@ -348,7 +376,8 @@ def preview(job: Job, build: Builders, seconds: float, picture: Path) -> int:
     before = frame.read_rgb(whole)
     if job.plan:
         plans.check(job.plan, job.task, job.source, (info.width, info.height))
-        regions = next((r for index, r in plans.PlanReader(job.plan, job.task) if index == frame.index), [])
+        with plans.PlanReader(job.plan, job.task) as plan:
+            regions = list(plan.at(frame.index))
     else:
         plans.check_inside([hand.region for hand in job.hand], (info.width, info.height))
         given = [hand.region for hand in job.hand if hand.span.holds(seconds)]
@@ -383,4 +412,4 @@ def frame_at(info: VideoInfo, seconds: float) -> PlanesFrame:
             found = frame
     if found is None:
         raise InputError(f"no frame could be decoded at {seconds} s of {info.path}")
-    return PlanesFrame(found, info.index_of(found.pts))
+    return PlanesFrame(found, info.index_of(found.pts or 0))

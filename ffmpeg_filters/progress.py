@@ -32,7 +32,14 @@ class Progress:
         rate = (self._done - self._first) / max(now - self._since, 1e-6)
         left = max(0, self._total - self._done) / rate if rate > 0 else 0.0
         if self.machine:
-            self.event("progress", stage=self._name, done=self._done, total=self._total, frames_per_second=round(rate, 2), seconds_left=round(left, 1))
+            self.event(
+                "progress",
+                stage=self._name,
+                done=self._done,
+                total=self._total,
+                frames_per_second=round(rate, 2),
+                seconds_left=round(left, 1),
+            )
         elif self._live:
             text = f"{self._name} {self._done}/{self._total}  {rate:.1f} frames/s  {clock(left)} left"
             sys.stderr.write(f"\r{text:<78}")

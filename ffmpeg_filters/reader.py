@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import bisect
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -11,11 +12,14 @@ from typing import Any
 
 import av
 import av.error
+import av.logging
+import numpy as np
 
 from ffmpeg_filters.frames import PlanesFrame, layout_of
 from restore_plugin.errors import InputError, Refused
 
 Warn = Callable[[str], None]
+CHECKSUMS = ("ffv1",)
 
 
 @dataclass(frozen=True)
@@ -53,8 +57,14 @@ class VideoInfo:
     def seconds_of(self, frame: PlanesFrame) -> float:
         return float(((frame.pts or 0) - self.pts[0]) * self.time_base)
 
-    def index_of(self, pts: int | None) -> int:
-        return bisect.bisect_left(self.pts, pts or 0)
+    def index_of(self, pts: int) -> int:
+        """Number of the frame shown at a time."""
+        return bisect.bisect_left(self.pts, pts)
+
+    def gap_after(self, pts: int) -> int:
+        """Time units to the next frame; for the last one, to where the rate would put it."""
+        index = self.index_of(pts) + 1
+        return self.pts[index] - pts if index < len(self.pts) else max(1, round(1 / (self.rate * self.time_base)))
 
 
 def open_input(path: Path) -> Any:
@@ -106,7 +116,9 @@ def probe(path: Path) -> VideoInfo:
         if None in times:  # a raw stream: its frames follow each other evenly
             times = [round(index / (rate * base)) for index in range(len(times))]
         if len(set(times)) != len(times):
-            raise Refused(f"{path} has several frames with the same time; rewrap it (ffmpeg -c copy) to give each its own")
+            raise Refused(
+                f"{path} has several frames with the same time; rewrap it (ffmpeg -c copy) to give each its own"
+            )
         info = VideoInfo(
             path,
             container.format.name,
@@ -141,47 +153,54 @@ def first_frame(container: Any, stream: Any, path: Path) -> av.VideoFrame:
 def read_frames(info: VideoInfo, warn: Warn = lambda _: None, threads: int = 0) -> Iterator[PlanesFrame]:
     """Every frame, with its index and exact time.
 
-    A packet that cannot be decoded is reported and stands as a repetition of the frame before it, so that frames and
-    times stay whole. Raises Refused where the picture's size or format changes on the way.
+    A frame that the file has and that cannot be decoded is reported, and a repetition of the one before stands in its
+    place, so that frames and times stay whole. Raises Refused where the picture's size or format changes on the way.
     """
     with open_input(info.path) as container:
         stream = container.streams[info.stream]
-        stream.thread_type = "AUTO"
+        stream.thread_type = "SLICE" if info.codec in CHECKSUMS else "AUTO"
         stream.codec_context.thread_count = threads
-        lost: list[int] = []
         last: av.VideoFrame | None = None
-        index = 0
-        fallback = -1
-        for frame in decoded(container, stream, lost, warn):
+        expected = 0  # place in info.pts of the frame that should come next
+        wrong: set[int | None] = set()
+        for frame in decoded(container, stream, warn, wrong):
             if (frame.width, frame.height, frame.format.name) != (info.width, info.height, info.pixel_format):
                 raise Refused(
-                    f"the picture changes at frame {index} from {info.width}x{info.height} {info.pixel_format} to "
+                    f"the picture changes at frame {expected} from {info.width}x{info.height} {info.pixel_format} to "
                     f"{frame.width}x{frame.height} {frame.format.name}; split the video there first"
                 )
             if frame.pts is None:
-                step = max(1, round(1 / (info.rate * info.time_base)))
-                frame.pts = frame.dts if frame.dts is not None and frame.dts > fallback else fallback + step
-            for time in sorted(time for time in lost if time < frame.pts):
-                lost.remove(time)
-                if last is not None and time > (last.pts or 0):
-                    yield PlanesFrame(repeated(last, time), index)
-                    index += 1
-            lost[:] = [time for time in lost if time != frame.pts]
-            if frame.is_corrupt:
-                warn(f"frame {index} at {float(frame.pts * info.time_base):.3f} s is damaged in the input; passed through")
-            fallback = frame.pts
+                frame.pts = info.pts[min(expected, info.frames - 1)]
+            index = info.index_of(frame.pts)
+            # frames that are coded as two fields have a packet for each: there a gap is no loss
+            if last is not None and not frame.interlaced_frame:
+                yield from stand_ins(last, info, expected, index, warn)
+            if frame.is_corrupt or frame.pts in wrong:
+                warn(
+                    f"frame {index} at {float(frame.pts * info.time_base):.3f} s is damaged in the input; passed through"
+                )
             last = frame
             yield PlanesFrame(frame, index)
-            index += 1
-        if last is not None:
-            for time in sorted(time for time in lost if time > (last.pts or 0)):
-                yield PlanesFrame(repeated(last, time), index)
-                index += 1
+            expected = index + 1
+        if last is not None and not last.interlaced_frame:
+            yield from stand_ins(last, info, expected, info.frames, warn)
 
 
-def decoded(container: Any, stream: Any, lost: list[int], warn: Warn) -> Iterator[av.VideoFrame]:
-    """Frames as the decoder gives them; times of packets that it rejects are added to `lost`."""
+def stand_ins(last: av.VideoFrame, info: VideoInfo, start: int, stop: int, warn: Warn) -> Iterator[PlanesFrame]:
+    """Repetitions of a frame for the ones from start to stop, which were not decoded."""
+    for index in range(start, stop):
+        pts = info.pts[index]
+        warn(f"frame {index} at {float(pts * info.time_base):.3f} s cannot be decoded; the one before stands in for it")
+        yield PlanesFrame(repeated(last, pts), index)
+
+
+def decoded(container: Any, stream: Any, warn: Warn, wrong: set[int | None]) -> Iterator[av.VideoFrame]:
+    """Frames as the decoder gives them; packets that it rejects are passed over.
+
+    Codecs with checksums mend a bad part silently and only log it: the times of such packets are added to `wrong`.
+    """
     packets = container.demux(stream)
+    checked = stream.codec_context.name in CHECKSUMS
     while True:
         try:
             packet = next(packets)
@@ -191,21 +210,39 @@ def decoded(container: Any, stream: Any, lost: list[int], warn: Warn) -> Iterato
             warn(f"the input ends early: {reason(error)}; what was read is kept")
             return
         try:
-            frames = packet.decode()
+            if checked:
+                with logged() as lines:
+                    frames = packet.decode()
+                if any("CRC mismatch" in text for _, _, text in lines):
+                    wrong.add(packet.pts)
+            else:
+                frames = packet.decode()
         except av.error.InvalidDataError:
-            when = "" if packet.pts is None else f" at {float(packet.pts * stream.time_base):.3f} s"
-            warn(f"a frame{when} could not be decoded; the one before it stands in")
-            if packet.pts is not None:
-                lost.append(packet.pts)
-            continue
+            continue  # which frames are lost shows in the times of those that come
         yield from frames
+
+
+@contextmanager
+def logged() -> Iterator[list[Any]]:
+    """What FFmpeg logs meanwhile, at the level of errors."""
+    level = av.logging.get_level()
+    av.logging.set_level(av.logging.ERROR)
+    try:
+        with av.logging.Capture(local=False) as lines:
+            yield lines
+    finally:
+        av.logging.set_level(level)
 
 
 def repeated(frame: av.VideoFrame, pts: int) -> av.VideoFrame:
     """A copy of a frame at another time."""
     copy = av.VideoFrame(frame.width, frame.height, frame.format.name)
-    for target, source in zip(copy.planes, frame.planes, strict=True):
-        target.update(bytes(source))
+    planes: Any = zip(copy.planes, frame.planes, strict=True)
+    for target, source in planes:
+        rows = min(target.height, source.height)
+        width = min(target.line_size, source.line_size)  # decoders pad their lines as they like
+        to = np.frombuffer(target, np.uint8).reshape(-1, target.line_size)
+        to[:rows, :width] = np.frombuffer(source, np.uint8).reshape(-1, source.line_size)[:rows, :width]
     copy.pts, copy.time_base = pts, frame.time_base
     copy.colorspace, copy.color_range = frame.colorspace, frame.color_range
     copy.color_trc, copy.color_primaries = frame.color_trc, frame.color_primaries

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, cast
 from restore_plugin.errors import InputError, RestoreError
 
 if TYPE_CHECKING:
-    from restore_plugin.types import Engine, Finder, Restorer, RestoreOptions
+    from restore_plugin.types import Engine, Finder, RestoreOptions, Restorer
 
 WEIGHTS = Path(__file__).parent / "weights"
 

@@ -8,7 +8,7 @@ from restore_plugin import mosaic
 from restore_plugin.mosaic import Edges, FloatArray
 from restore_plugin.types import Mask, Pixels
 
-ROUNDS = 40
+ROUNDS, ROUGH_ROUNDS = 40, 8  # with exact means, with a tolerance
 IMPOSSIBLE = 0.02  # beyond [0, 1]: more than rounding explains
 CLOSE = 2e-5  # of [0, 1]: cell means as near as this count as kept
 
@@ -40,7 +40,7 @@ def keep_means(
     reachable = (needed > -IMPOSSIBLE) & (needed < 1 + IMPOSSIBLE) & (hidden > 0)
     movable = reachable & (hidden >= areas / 2) if tolerance else reachable
     slack = tolerance * areas
-    for _ in range(ROUNDS):
+    for _ in range(ROUGH_ROUNDS if tolerance else ROUNDS):
         miss = target * areas - mosaic.cell_sums(values, y_edges, x_edges)
         miss = np.where(movable, np.sign(miss) * np.maximum(np.abs(miss) - slack, 0.0), 0.0)
         if np.abs(miss / areas).max() < CLOSE:

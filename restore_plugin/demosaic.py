@@ -6,6 +6,7 @@ evidence of what was there.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -19,7 +20,7 @@ from restore_plugin.types import Box, Engine, Mask, Needs, Pixels, Region, Resto
 
 NOISE_SCALE = 20.0  # the network is told the cells' noise ([0, 1]) times this
 TOLERANCE = 0.5  # cell means may miss by this share of the noise
-SURROUNDINGS = 8  # cells that the network is shown around a region
+SURROUNDINGS = 5  # cells that the network is shown around a region
 REACH = 24  # cells: half of the network's field of view, so that tiles agree with the whole
 TILE = 96  # cells a side, restored at once
 SNAP_PX = 0.75  # a grid line this near to the region's edge started there
@@ -82,7 +83,10 @@ class Demosaic:
         start = np.dstack((picture, mask.astype(np.float32)))
         for rows in cell_tiles(len(y_edges) - 1):
             for columns in cell_tiles(len(x_edges) - 1):
-                ys, xs = y_edges[rows.outer_start : rows.outer_stop + 1], x_edges[columns.outer_start : columns.outer_stop + 1]
+                ys, xs = (
+                    y_edges[rows.outer_start : rows.outer_stop + 1],
+                    x_edges[columns.outer_start : columns.outer_stop + 1],
+                )
                 crop = start[ys[0] : ys[-1], xs[0] : xs[-1]]
                 uniform = mosaic.resample(mosaic.pixels_to_uniform(ys), mosaic.pixels_to_uniform(xs), crop)
                 found = engine.run(
@@ -112,14 +116,14 @@ def cell_tiles(cells: int) -> list[CellTile]:
     """Cut an axis so that each tile sees everything its result depends on."""
     count = max(1, -(-cells // TILE))
     cuts = [round(index * cells / count) for index in range(count + 1)]
-    return [
-        CellTile(a, b, max(0, a - REACH), min(cells, b + REACH)) for a, b in zip(cuts, cuts[1:], strict=False)
-    ]
+    return [CellTile(a, b, max(0, a - REACH), min(cells, b + REACH)) for a, b in itertools.pairwise(cuts)]
 
 
 def known_block(region: Region) -> tuple[float, float]:
     if region.block is None:
-        raise InputError(f"expected a block size for region {region.id}, got none; measure it or write it into the plan")
+        raise InputError(
+            f"expected a block size for region {region.id}, got none; measure it or write it into the plan"
+        )
     return region.block
 
 

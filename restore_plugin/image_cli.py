@@ -19,7 +19,7 @@ from restore_plugin import __version__, catalog
 from restore_plugin.errors import InputError, NothingFound, OutputError, RestoreError
 
 if TYPE_CHECKING:
-    from restore_plugin.stills import Samples, Still
+    from restore_plugin.stills import Still
     from restore_plugin.types import Finder, Mask, Region, Restorer
 
 PROGRAM = "restore-image"
@@ -304,6 +304,7 @@ def regions_of(still: Still, tools: Tools) -> list[Region]:
     """What to restore in a picture, with blocks and phase: given, measured, or found."""
     from restore_plugin.pipeline import ArrayFrame
     from restore_plugin.plan import check_inside
+    from restore_plugin.regions import measured, regions_under
     from restore_plugin.types import Box, Region
 
     options = tools.options
@@ -315,54 +316,16 @@ def regions_of(still: Still, tools: Tools) -> list[Region]:
             size = f"{tools.mask.shape[1]}x{tools.mask.shape[0]}"
             raise InputError(f"expected a mask of the picture's size, {width}x{height}, got {size}; scale the mask")
         regions = regions_under(tools.mask)
+    luma = ArrayFrame(still.pixels).luma()
     block, given = options.block, bool(regions)
     if not given:
-        regions = tools.finder.find(ArrayFrame(still.pixels).luma())
+        regions = tools.finder.find(luma)
         if not regions:
             raise NothingFound("nothing to restore was found in the picture; mark the place with --regions or --mask")
     if block is not None:
         corner = [options.phase or ((region.box.x, region.box.y) if given else region.phase) for region in regions]
         return [replace(region, block=block, phase=phase) for region, phase in zip(regions, corner, strict=True)]
-    return measured(regions, still.pixels, tools.finder) if given else regions
-
-
-def measured(regions: Sequence[Region], pixels: Samples, finder: Finder) -> list[Region]:
-    """The same regions with the blocks and phases that the finder measures inside of them."""
-    import numpy as np
-
-    from restore_plugin.pipeline import ArrayFrame
-
-    luma = ArrayFrame(pixels).luma()
-    out = []
-    for region in regions:
-        mask = np.zeros(luma.shape, bool)
-        mask[region.box.slices] = region.mask()
-        grid = finder.measure(luma, mask)
-        if grid is None:
-            box = region.box
-            raise InputError(f"no mosaic's grid could be measured at {box.x},{box.y}; give its block size with --block")
-        out.append(replace(region, block=grid.block, phase=grid.phase, confidence=grid.confidence))
-    return out
-
-
-def regions_under(mask: Mask) -> list[Region]:
-    """One region for each connected part of a mask (H, W); together they cover exactly its True pixels."""
-    import cv2
-    import numpy as np
-
-    from restore_plugin.types import Box, Region
-
-    contours, hierarchy = cv2.findContours(mask.astype(np.uint8), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_SIMPLE)
-    polygons = [tuple((int(x), int(y)) for x, y in contour.reshape(-1, 2)) for contour in contours]
-    parents = hierarchy.reshape(-1, 4)[:, 3].tolist()  # a hole's is the contour around it
-    regions: list[Region] = []
-    for index, (polygon, parent) in enumerate(zip(polygons, parents, strict=True)):
-        if parent < 0:
-            columns, rows = zip(*polygon, strict=True)
-            box = Box.between(min(columns), min(rows), max(columns) + 1, max(rows) + 1)
-            holes = (hole for hole, around in zip(polygons, parents, strict=True) if around == index)
-            regions.append(Region(box, len(regions), outline=(polygon, *holes)))
-    return regions
+    return measured(regions, luma, tools.finder) if given else regions
 
 
 def announce(job: Job, regions: Sequence[Region], seconds: float, arguments: argparse.Namespace) -> None:

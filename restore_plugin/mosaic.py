@@ -12,12 +12,12 @@ pixels. The taps of this module lead there and back.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
-FloatArray: TypeAlias = npt.NDArray[np.float32]
+FloatArray: TypeAlias = npt.NDArray[Any]  # float32; numpy's stubs widen it at every step
 Edges: TypeAlias = npt.NDArray[np.int64]
 
 CELL = 8  # samples of the uniform grid along a cell's side

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from restore_plugin.errors import InputError, NothingFound
-from restore_plugin.regions import restore_frame
+from restore_plugin.regions import measured, regions_under, restore_frame
 from restore_plugin.types import Box, Finder, Frame, Image, Luma, Mask, Pixels, Region, Restorer
 
 LUMA = np.array([0.299, 0.587, 0.114], np.float32)  # BT.601, as cv2 and the finder's training
@@ -89,21 +89,7 @@ class PictureRestorer:
             raise InputError(
                 f"expected a bool mask of shape {(frame.height, frame.width)}, got {where.dtype} {where.shape}"
             )
-        return self._measure(frame.luma(), where)
-
-    def _measure(self, luma: Luma, mask: Mask) -> list[Region]:
-        """One region for each connected part of the mask."""
-        import cv2
-
-        assert self.finder is not None
-        count, labels = cv2.connectedComponents(mask.astype(np.uint8), connectivity=8)
-        regions = []
-        for label in range(1, count):
-            region = self.finder.measure(luma, labels == label)
-            if region is None:
-                raise InputError("no mosaic's grid could be measured under the mask; pass regions with block sizes")
-            regions.append(region)
-        return regions
+        return measured(regions_under(where), frame.luma(), self.finder)
 
 
 def ahead(items: Iterable[Item], count: int) -> Iterator[Item]:

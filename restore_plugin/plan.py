@@ -123,10 +123,16 @@ class PlanReader:
         self.path = path
         try:
             self._file = path.open(encoding="utf-8")
+        except OSError as error:
+            raise InputError(
+                f"expected a plan in {path}, could not open it: {error.strerror}; check its name"
+            ) from None
+        try:
             head = json.loads(self._file.readline())
             if head["plan"] != VERSION or head["task"] != task:
                 raise ValueError(f"expected plan version {VERSION} for {task}, got {head['plan']} for {head['task']}")
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError) as error:
+            self.close()
             raise InputError(
                 f"expected a plan for {task} in {path}: {_what(error)}; write one with `restore-video scan`"
             ) from None
@@ -143,11 +149,23 @@ class PlanReader:
                 entry = json.loads(line)
                 return int(entry["frame"]), [region_from_json(region) for region in entry["regions"]]
             except (ValueError, KeyError, TypeError) as error:
+                self.close()
                 raise InputError(
                     f"{self.path}, line {self._number} is not a line of a plan: {_what(error)}; mend it or scan again"
                 ) from None
-        self._file.close()
+        self.close()
         return None
+
+    def close(self) -> None:
+        self._file.close()
+
+    def __enter__(self) -> PlanReader:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
 
     def __iter__(self) -> Iterator[tuple[int, list[Region]]]:
         while self._next is not None:
@@ -167,16 +185,18 @@ def check(path: Path, task: str, source: Path, size: tuple[int, int]) -> int:
     Raises InputError for anything but a plan for this task and this video, with all regions inside the picture and all
     frames in order.
     """
-    plan = PlanReader(path, task)
-    if plan.source.get("sha256") not in (None, fingerprint(source)["sha256"]):
-        raise InputError(f"the plan {path} was made for another video than {source}; scan this one, or pass its own plan")
-    frames, last = 0, -1
-    for index, regions in plan:
-        if index <= last:
-            raise InputError(f"{path}: frame {index} comes after frame {last}; put the lines in order")
-        last = index
-        check_inside(regions, size)
-        frames += 1
+    with PlanReader(path, task) as plan:
+        if plan.source.get("sha256") not in (None, fingerprint(source)["sha256"]):
+            raise InputError(
+                f"the plan {path} was made for another video than {source}; scan this one, or pass its own plan"
+            )
+        frames, last = 0, -1
+        for index, regions in plan:
+            if index <= last:
+                raise InputError(f"{path}: frame {index} comes after frame {last}; put the lines in order")
+            last = index
+            check_inside(regions, size)
+            frames += 1
     return frames
 
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
+import cv2
 import numpy as np
 
-from restore_plugin.types import Box, Frame, Mask, Region, Restorer
+from restore_plugin.errors import InputError
+from restore_plugin.types import Box, Finder, Frame, Luma, Mask, Region, Restorer
 
 
 def clip(region: Region, width: int, height: int) -> Region | None:
@@ -39,3 +41,34 @@ def restore_frame(frame: Frame, regions: Sequence[Region], restorer: Restorer) -
         frame.write_rgb(inside.box, out[rows, columns], mask[rows, columns])
         done += 1
     return done
+
+
+def regions_under(mask: Mask) -> list[Region]:
+    """One region for each connected part of a mask (H, W); together they cover exactly its True pixels."""
+    contours, hierarchy = cv2.findContours(mask.astype(np.uint8), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_SIMPLE)
+    polygons = [tuple((int(x), int(y)) for x, y in contour.reshape(-1, 2)) for contour in contours]
+    parents = hierarchy.reshape(-1, 4)[:, 3].tolist()  # a hole's is the contour around it
+    regions: list[Region] = []
+    for index, (polygon, parent) in enumerate(zip(polygons, parents, strict=True)):
+        if parent < 0:
+            columns, rows = zip(*polygon, strict=True)
+            box = Box.between(min(columns), min(rows), max(columns) + 1, max(rows) + 1)
+            holes = (hole for hole, around in zip(polygons, parents, strict=True) if around == index)
+            regions.append(Region(box, len(regions), outline=(polygon, *holes)))
+    return regions
+
+
+def measured(regions: Sequence[Region], luma: Luma, finder: Finder) -> list[Region]:
+    """The same regions with what the finder measures inside of them. Raises InputError where it cannot."""
+    out = []
+    for region in regions:
+        mask: Mask = np.zeros(luma.shape, bool)
+        mask[region.box.slices] = region.mask()
+        grid = finder.measure(luma, mask)
+        if grid is None:
+            box = region.box
+            raise InputError(
+                f"no mosaic's grid could be measured in {box.x},{box.y},{box.width},{box.height}; give its block size"
+            )
+        out.append(replace(region, block=grid.block, phase=grid.phase, confidence=grid.confidence))
+    return out

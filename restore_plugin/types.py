@@ -10,9 +10,10 @@ from typing import Any, Protocol, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-Pixels: TypeAlias = npt.NDArray[np.float32]  # (H, W, 3) RGB in [0, 1], gamma-encoded
+# element types stand in the comments: numpy's stubs widen float32 at every step
+Pixels: TypeAlias = npt.NDArray[Any]  # (H, W, 3) float32 RGB in [0, 1], gamma-encoded
 Mask: TypeAlias = npt.NDArray[np.bool_]  # (H, W), True = restore
-Luma: TypeAlias = npt.NDArray[np.float32]  # (H, W) in [0, 1]
+Luma: TypeAlias = npt.NDArray[Any]  # (H, W) float32 in [0, 1]
 Image: TypeAlias = npt.NDArray[Any]  # (H, W, 3) RGB uint8, uint16 or float32
 Point: TypeAlias = tuple[int, int]
 

@@ -1,5 +1,7 @@
 """keep_means: what a mosaic shows is kept exactly, by masked pixels alone."""
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 
@@ -12,10 +14,7 @@ KEPT = 1e-4  # of [0, 1]; a fortieth of a level of 255
 
 def means_of(picture: np.ndarray, y_edges: np.ndarray, x_edges: np.ndarray) -> np.ndarray:
     return np.array(
-        [
-            [picture[y0:y1, x0:x1].mean((0, 1)) for x0, x1 in zip(x_edges[:-1], x_edges[1:], strict=True)]
-            for y0, y1 in zip(y_edges[:-1], y_edges[1:], strict=True)
-        ]
+        [[picture[y0:y1, x0:x1].mean((0, 1)) for x0, x1 in pairwise(x_edges)] for y0, y1 in pairwise(y_edges)]
     )
 
 
@@ -109,3 +108,23 @@ def test_an_empty_mask_changes_nothing() -> None:
     truth, mask, y_edges, x_edges, _ = scene(7)
     means = np.zeros((len(y_edges) - 1, len(x_edges) - 1, 3), np.float32)
     np.testing.assert_array_equal(keep_means(truth, np.zeros_like(mask), means, y_edges, x_edges), truth)
+
+
+def test_a_tolerance_of_rounding_dust_is_none() -> None:
+    """A lossless mosaic measures a noise of some 1e-8: its cells on the outline are as exact as all others."""
+    edges = np.array([0, 8])
+    picture = np.full((8, 8, 3), 0.5, np.float32)
+    mask = np.zeros((8, 8), bool)
+    mask[:, :3] = True
+    out = keep_means(picture, mask, np.full((1, 1, 3), 0.6, np.float32), edges, edges, tolerance=3e-8)
+    np.testing.assert_allclose(out.mean((0, 1)), 0.6, atol=KEPT)
+
+
+def test_a_mean_of_eight_bits_may_ask_for_a_little_too_much() -> None:
+    """Four black pixels stand for a cell of 64 whose mean was rounded down: black is what comes nearest."""
+    edges = np.array([0, 8])
+    picture = np.full((8, 8, 3), 100.49 * 64 / 60 / 255, np.float32)
+    mask = np.zeros((8, 8), bool)
+    mask[0, :4] = True
+    out = keep_means(picture, mask, np.full((1, 1, 3), 100 / 255, np.float32), edges, edges)
+    np.testing.assert_allclose(out[0, :4], 0, atol=KEPT)

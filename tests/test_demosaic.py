@@ -11,7 +11,7 @@ from skimage import data
 from restore_plugin import catalog, demosaic, mosaic
 from restore_plugin.errors import InputError
 from restore_plugin.pipeline import PictureRestorer
-from restore_plugin.types import Box, Region, Restorer, RestoreOptions
+from restore_plugin.types import Box, Region, RestoreOptions, Restorer
 
 METHODS = ("bicubic", "cellnet")
 BOX = Box(64, 40, 144, 168)
@@ -39,7 +39,7 @@ def ellipse(box: Box) -> tuple[tuple[int, int], ...]:
 
 
 def hide(picture: np.ndarray, region: Region, whole_grid: bool, linear_light: bool = False) -> np.ndarray:
-    """Pixelate `region` of a uint8 picture: its box by itself, or the whole picture's grid shown through its outline."""
+    """Pixelate `region` of a uint8 picture: its box by itself, or the whole picture's grid seen through its outline."""
     box = region.box if not whole_grid else Box(0, 0, picture.shape[1], picture.shape[0])
     y_edges = mosaic.axis_edges(box.y, box.bottom, region.block[1], region.phase[1]) - box.y
     x_edges = mosaic.axis_edges(box.x, box.right, region.block[0], region.phase[0]) - box.x
@@ -97,15 +97,13 @@ def test_shape_type_and_everything_outside_stay(method: str, dtype: str) -> None
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("block", BLOCKS, ids=str)
-def test_pixelated_again_it_is_the_mosaic(
-    method: str, shape: str, block: tuple[float, float]
-) -> None:
+def test_pixelated_again_it_is_the_mosaic(method: str, shape: str, block: tuple[float, float]) -> None:
     make, whole_grid = SHAPES[shape]
     region, truth = make(block), photograph()
     shown = hide(truth, region, whole_grid)
     out = PictureRestorer(restorer(method), None)(shown, [region])
     mask = where(truth, region)
-    # unrounded: what a cell shows against the mean of what came back
+    # what a cell shows against the unrounded mean of what came back
     box = BOX if not whole_grid else Box(0, 0, 256, 256)
     y_edges = mosaic.axis_edges(box.y, box.bottom, block[1], region.phase[1]) - box.y
     x_edges = mosaic.axis_edges(box.x, box.right, block[0], region.phase[0]) - box.x

@@ -1,5 +1,7 @@
 """The arithmetic of mosaics against hand-worked arrays, OpenCV, Pillow and plain loops."""
 
+from itertools import pairwise
+
 import cv2
 import numpy as np
 import pytest
@@ -74,7 +76,9 @@ def test_pixelate_in_linear_light() -> None:
 
 
 def test_srgb_curve() -> None:
-    np.testing.assert_allclose(mosaic.srgb_to_linear(np.float32([0, 0.04, 0.5, 1])), [0, 0.0030960, 0.2140411, 1], atol=1e-6)
+    np.testing.assert_allclose(
+        mosaic.srgb_to_linear(np.float32([0, 0.04, 0.5, 1])), [0, 0.0030960, 0.2140411, 1], atol=1e-6
+    )
     values = np.linspace(0, 1, 256, dtype=np.float32)
     np.testing.assert_allclose(mosaic.linear_to_srgb(mosaic.srgb_to_linear(values)), values, atol=1e-5)
 
@@ -101,7 +105,7 @@ def test_pixels_to_uniform_keeps_cell_means(block: float) -> None:
     values = np.random.default_rng(2).random((97, 1, 1)).astype(np.float32)
     uniform = mosaic.pixels_to_uniform(edges).along(values, 0)
     assert len(uniform) == mosaic.CELL * (len(edges) - 1)
-    expected = [values[a:b].mean() for a, b in zip(edges[:-1], edges[1:], strict=True)]
+    expected = [values[a:b].mean() for a, b in pairwise(edges)]
     np.testing.assert_allclose(uniform.reshape(-1, mosaic.CELL).mean(1), expected, atol=1e-5)
 
 

@@ -61,7 +61,7 @@ def fit_axis(profile: Profile, guess: float) -> AxisGrid | None:
     length = len(profile)
     if length < 3 or profile.sum() <= 0:
         return None
-    span = min(length, max(int(round(12 * guess)), 24))
+    span = min(length, max(round(12 * guess), 24))
     energy = np.convolve(profile, np.ones(span), "valid")
     low = int(np.argmax(energy))
     centre, spread = guess, guess * SEARCH

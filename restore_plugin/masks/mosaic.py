@@ -1,10 +1,12 @@
 """The mosaic finder: where a frame is pixelated, with block size and phase.
 
-A small network (restore_plugin.networks.mosaic_finder) says where and roughly how large the blocks are; the grid is then
-measured in the picture itself, and the outline is drawn around the pixels that are flat within their cells.
+A small network (restore_plugin.networks.mosaic_finder) says where and roughly how large the blocks are; the grid is
+then measured in the picture itself, and the outline is drawn around the pixels that are flat within their cells.
 """
 
 from __future__ import annotations
+
+from typing import Any
 
 import cv2
 import numpy as np
@@ -49,7 +51,7 @@ class MosaicFinder:
         return sorted(found, key=lambda region: -region.box.area)
 
     def measure(self, luma: Luma, mask: Mask) -> Region | None:
-        """The grid under a mask that is known to be right; its outline is kept."""
+        """The grid under a mask that is known to be right. The region's outline is nearly the mask's."""
         if not mask.any():
             return None
         _, blocks = self.likelihood(luma)
@@ -83,9 +85,7 @@ class MosaicFinder:
             blocks = np.stack([cv2.resize(part, (part.shape[1] * factor, part.shape[0] * factor)) for part in blocks])
         return np.asarray(full, np.float32), blocks[:, : size[1], : size[0]]
 
-    def _region(
-        self, luma: Luma, mask: Mask, likely: Luma, blocks: npt.NDArray[np.float32]
-    ) -> Region | None:
+    def _region(self, luma: Luma, mask: Mask, likely: Luma, blocks: npt.NDArray[np.float32]) -> Region | None:
         if not mask.any():
             return None
         box = bounding_box(mask)
@@ -152,7 +152,7 @@ def refine(
         x_lines, y_lines = x_edges[1:-1] + around.x, y_edges[1:-1] + around.y
         return rectangle(flat, box, around, (x_lines, y_lines), block)
     reach = cv2.dilate(likely, kernel) > 0
-    shape = ((reach & flat) | core).astype(np.uint8)
+    shape: Any = ((reach & flat) | core).astype(np.uint8)
     disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (7, 7))
     shape = cv2.morphologyEx(cv2.morphologyEx(shape, cv2.MORPH_CLOSE, disc), cv2.MORPH_OPEN, disc)
     contours, _ = cv2.findContours(shape, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)

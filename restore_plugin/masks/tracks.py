@@ -53,7 +53,7 @@ def likeness(track: Track, region: Region, options: LinkOptions) -> float:
     return last.intersect(region.box).area / min(last.area, region.box.area)
 
 
-def link(detections: Detections, options: LinkOptions = LinkOptions()) -> list[Track]:  # noqa: B008
+def link(detections: Detections, options: LinkOptions = LinkOptions()) -> list[Track]:
     """Tracks that are long and sure enough, numbered from 1 in order of appearance."""
     open_tracks: list[Track] = []
     done: list[Track] = []
@@ -131,7 +131,7 @@ def steady_grid(track: Track, options: LinkOptions) -> Callable[[int], tuple[flo
 
 
 def linked(
-    detections: Detections, tracks: Sequence[Track], options: LinkOptions = LinkOptions()  # noqa: B008
+    detections: Detections, tracks: Sequence[Track], options: LinkOptions = LinkOptions()
 ) -> Iterator[tuple[int, list[Region]]]:
     """The same frames again, with only the tracks' regions, their ids and grids, and their gaps filled.
 
@@ -184,5 +184,9 @@ def _between(last: Region, track: Track, at: int, frame: int) -> Region:
     moved = last.shift(x, y)
     grid, following = track.grids[at], track.grids[at + 1]
     # a grid that stays in the picture does not move with the outline
-    stays = all(abs(((b - a) + g / 2) % g - g / 2) < 0.15 * g for a, b, g in zip(grid[2:], following[2:], grid[:2], strict=True) if g)
+    stays = all(
+        abs(((b - a) + g / 2) % g - g / 2) < 0.15 * g
+        for a, b, g in zip(grid[2:], following[2:], grid[:2], strict=True)
+        if g
+    )
     return replace(moved, phase=last.phase if stays else moved.phase, confidence=min(last.confidence, 0.5))

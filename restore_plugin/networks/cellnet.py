@@ -38,7 +38,8 @@ class CellNet(nn.Module):
         super().__init__()
         self.head = nn.Conv2d(4, width, CELL, stride=CELL)
         self.condition = nn.Linear(CONDITIONS, width)
-        self.body = nn.Sequential(*(ResidualBlock(width) for _ in range(blocks)))
+        self.blocks = [ResidualBlock(width) for _ in range(blocks)]
+        self.body = nn.Sequential(*self.blocks)
         self.fuse = nn.Conv2d(width, width, 3, padding=1)
         self.tail = nn.Conv2d(width, 3 * CELL * CELL, 3, padding=1)
         self.shuffle = nn.PixelShuffle(CELL)
@@ -53,9 +54,9 @@ class CellNet(nn.Module):
         with torch.no_grad():
             self.head.weight *= 3.0  # its input's variance is about a tenth
             self.condition.weight *= 0.3
-            self.tail.weight *= 0.2
-            for layer in (self.tail, *(block.second for block in self.body)):  # type: ignore[union-attr]
-                layer.weight *= 0.05  # type: ignore[operator]
+            self.tail.weight *= 0.01
+            for block in self.blocks:
+                block.second.weight *= 0.05
 
     def forward(self, picture: Tensor, condition: Tensor) -> Tensor:
         head = self.head(picture - 0.5) + self.condition(condition)[:, :, None, None]

@@ -6,6 +6,8 @@ so that the grid's lines are seen at full resolution; its deepest level sees abo
 
 from __future__ import annotations
 
+import itertools
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -30,16 +32,16 @@ def edges(luma: Tensor, axis: int) -> Tensor:
 
 
 class MosaicFinder(nn.Module):
-    """`luma` (N, 1, H, W) in [0, 1], sides multiples of 32 -> (N, 3, H/4, W/4): logit, log2(block x / 8), log2(y / 8)."""
+    """`luma` (N, 1, H, W) in [0, 1], sides multiples of 32 -> (N, 3, H/4, W/4): logit, log2(block / 8) in x and in y."""
 
     def __init__(self, widths: tuple[int, int, int, int] = WIDTHS) -> None:
         super().__init__()
         self.head = nn.Sequential(
             nn.Conv2d(3, widths[0], 8, STRIDE, 2), nn.ReLU(), nn.Conv2d(widths[0], widths[0], 3, 1, 1), nn.ReLU()
         )
-        self.down = nn.ModuleList(double(a, b, 2) for a, b in zip(widths, widths[1:], strict=False))
+        self.down = nn.ModuleList(double(a, b, 2) for a, b in itertools.pairwise(widths))
         self.bottom = double(widths[3], widths[3])
-        self.lateral = nn.ModuleList(nn.Conv2d(b, a, 1) for a, b in zip(widths, widths[1:], strict=False))
+        self.lateral = nn.ModuleList(nn.Conv2d(b, a, 1) for a, b in itertools.pairwise(widths))
         self.up = nn.ModuleList(nn.Sequential(nn.Conv2d(a, a, 3, 1, 1), nn.ReLU()) for a in widths[:3])
         self.out = nn.Conv2d(widths[0], 3, 1)
         for layer in self.modules():  # no normalisation: keep the variance from layer to layer (He et al. 2015)

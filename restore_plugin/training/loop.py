@@ -94,8 +94,9 @@ def train(
 ) -> nn.Module:
     """Train until the budget is used; return the averaged network.
 
-    `loss(network, batch)` is called under bfloat16 autocast where that is fast. State is kept in `options.folder/checkpoint.pt`: weights,
-    their average, optimiser, steps and seconds used; a run that finds one continues it.
+    `loss(network, batch)` is called under bfloat16 autocast where that is fast. State is kept in
+    `options.folder/checkpoint.pt`: weights, their average, optimiser, steps and seconds used; a run that finds one
+    continues it.
     """
     if options.threads:
         torch.set_num_threads(options.threads)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import cv2
 import numpy as np
@@ -76,7 +77,7 @@ def compressed(picture: FloatArray, random: np.random.Generator) -> FloatArray:
     quality = [cv2.IMWRITE_JPEG_QUALITY, int(random.integers(40, 97))]
     if random.random() < 0.5:
         quality += [cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444]
-    decoded = cv2.imdecode(cv2.imencode(".jpg", bgr, quality)[1], cv2.IMREAD_COLOR)
+    decoded: Any = cv2.imdecode(cv2.imencode(".jpg", bgr, quality)[1], cv2.IMREAD_COLOR)
     return decoded[..., ::-1].astype(np.float32) / 255.0
 
 
@@ -88,7 +89,7 @@ def make(picture: Picture, cells: int, linear_light: bool, random: np.random.Gen
     if random.random() < 0.1:
         crop = np.repeat(crop.mean(axis=2, keepdims=True), 3, axis=2)
     crop = np.ascontiguousarray(crop)
-    mask = random_mask(*crop.shape[:2], random)
+    mask = random_mask(crop.shape[0], crop.shape[1], random)
     shown = np.where(mask[..., None], mosaic.pixelate(crop, y_edges, x_edges, linear_light), crop)
     if random.random() < 0.4:
         shown = compressed(shown, random)

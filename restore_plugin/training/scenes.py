@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import av
 import cv2
@@ -35,7 +36,9 @@ def shape_mask(height: int, width: int, random: np.random.Generator) -> npt.NDAr
         cv2.ellipse(drawn, ((width / 2, height / 2), (width, height), 0.0), 1, -1)
     else:
         angles = np.linspace(0, 2 * np.pi, 40, endpoint=False)
-        radius = 0.8 + 0.2 * sum(random.uniform(-0.6, 0.6) * np.sin(k * angles + random.uniform(0, 6.3)) for k in (2, 3, 4))
+        radius = 0.8 + 0.2 * sum(
+            random.uniform(-0.6, 0.6) * np.sin(k * angles + random.uniform(0, 6.3)) for k in (2, 3, 4)
+        )
         points = np.stack([(np.cos(angles) * radius + 1) * width / 2, (np.sin(angles) * radius + 1) * height / 2], 1)
         cv2.fillPoly(drawn, [np.round(points).astype(np.int32)], 1)
     return drawn.astype(bool)
@@ -127,7 +130,7 @@ def background(picture: Picture, random: np.random.Generator) -> Picture:
     scale = max(scale, room / min(height, width))
     take = min(int(np.ceil(room / scale)), height, width)
     y, x = int(random.integers(0, height - take + 1)), int(random.integers(0, width - take + 1))
-    crop = picture[y : y + take, x : x + take]
+    crop: Any = picture[y : y + take, x : x + take]
     if random.random() < 0.25:  # compressed once before it was enlarged
         quality = int(random.integers(8, 60))
         crop = cv2.imdecode(cv2.imencode(".jpg", crop, [cv2.IMWRITE_JPEG_QUALITY, quality])[1], cv2.IMREAD_COLOR)
@@ -152,16 +155,29 @@ def draw_grid(picture: Picture, random: np.random.Generator) -> Picture:
         for _ in range(int(random.integers(2, 8))):
             at = (int(random.integers(-20, 150)), int(random.integers(10, out.shape[0])))
             text = "".join(chr(int(c)) for c in random.integers(48, 123, 14))
-            cv2.putText(out, text, at, int(random.integers(0, 8)), float(random.uniform(0.4, 2)), colour, int(random.integers(1, 4)))
+            cv2.putText(
+                out,
+                text,
+                at,
+                int(random.integers(0, 8)),
+                float(random.uniform(0.4, 2)),
+                colour,
+                int(random.integers(1, 4)),
+            )
     return out
 
 
 def make(choose: Callable[[], Picture], random: np.random.Generator) -> list[Scene]:
     """The first and the last frame of a clip of three: one coded by itself, one predicted."""
     scene = background(choose(), random)
-    patches = [] if random.random() < 0.25 else [
-        Patch.random(SIDE, int(random.choice([120, 200, SIDE])), random) for _ in range(int(random.choice([1, 1, 1, 2])))
-    ]
+    patches = (
+        []
+        if random.random() < 0.25
+        else [
+            Patch.random(SIDE, int(random.choice([120, 200, SIDE])), random)
+            for _ in range(int(random.choice([1, 1, 1, 2])))
+        ]
+    )
     drift = random.integers(-2, 3, 2)
     frames, labels = [], []
     for time in range(3):
@@ -181,5 +197,7 @@ def make(choose: Callable[[], Picture], random: np.random.Generator) -> list[Sce
     for frame, (where, blocks) in zip((shown[0], shown[-1]), (labels[0], labels[-1]), strict=True):
         luma = cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY).astype(np.float32) / 255
         hidden = cv2.resize(where.astype(np.float32), small, interpolation=cv2.INTER_AREA)
-        scenes.append(Scene(luma, hidden, np.stack([cv2.resize(b, small, interpolation=cv2.INTER_NEAREST) for b in blocks])))
+        scenes.append(
+            Scene(luma, hidden, np.stack([cv2.resize(b, small, interpolation=cv2.INTER_NEAREST) for b in blocks]))
+        )
     return scenes

@@ -2,8 +2,8 @@
 
     python -m restore_plugin.training.recipes.cellnet --data PICTURES --out RUN --minutes 60
 
-`PICTURES` holds a folder for each set named in `SHARES`; those that are missing are left out. The loss is taken after the consistency projection, as
-the network is used: without it the same network is worse than bicubic.
+`PICTURES` holds a folder for each set named in `SHARES`; those that are missing are left out. The loss is taken after
+the consistency projection, as the network is used: without it the same network is worse than bicubic.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from restore_plugin.catalog import WEIGHTS
 from restore_plugin.mosaic import CELL
 from restore_plugin.networks.cellnet import CellNet
 from restore_plugin.training import data, export, loop, mosaics
@@ -81,7 +82,8 @@ def validator(held: dict[str, list[data.Picture]], folder: Path) -> Any:
     def validate(network: nn.Module) -> dict[str, Any]:
         result: dict[str, Any] = {}
         for name, batches in sets.items():
-            ours, base = [], []
+            ours: list[Tensor] = []
+            base: list[Tensor] = []
             for index, arrays in enumerate(batches):
                 picture, means, condition, truth = (torch.from_numpy(a).to(loop.device()) for a in arrays)
                 out = restored(network, picture, means, condition).clamp(0, 1)
@@ -112,7 +114,10 @@ def load_sets(folder: Path, limit: int | None) -> dict[str, tuple[list[data.Pict
     for name in SHARES:
         if (folder / name).is_dir():
             kept, held = data.split(data.picture_files(folder / name))
-            sets[name] = ([data.read_rgb(p, 1600) for p in kept[:limit]], [data.read_rgb(p, 1600) for p in held[:limit]])
+            sets[name] = (
+                [data.read_rgb(p, 1600) for p in kept[:limit]],
+                [data.read_rgb(p, 1600) for p in held[:limit]],
+            )
     if not sets:
         raise FileNotFoundError(f"expected one of {', '.join(SHARES)} in {folder}, found none")
     return sets
@@ -160,10 +165,12 @@ def ship(folder: Path, sets: list[str], measured: dict[str, Any]) -> None:
 
     sizes = {0: "batch", 2: "height", 3: "width"}
     spec = export.Export(
-        inputs(12, 10), "residual", {"picture": sizes, "condition": {0: "batch"}, "residual": sizes},
+        inputs(12, 10),
+        "residual",
+        {"picture": sizes, "condition": {0: "batch"}, "residual": sizes},
         others=(inputs(1, 1), inputs(31, 7)),
     )
-    export.write_onnx(network, spec, export.WEIGHTS / "cellnet.onnx")
+    export.write_onnx(network, spec, WEIGHTS / "cellnet.onnx")
     export.enter(
         "cellnet.onnx",
         {

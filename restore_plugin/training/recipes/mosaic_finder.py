@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from restore_plugin.catalog import WEIGHTS
 from restore_plugin.networks.mosaic_finder import MosaicFinder
 from restore_plugin.training import data, export, loop, scenes
 from restore_plugin.training.recipes.cellnet import SHARES, load_sets
@@ -95,7 +97,7 @@ def ship(folder: Path, sets: list[str], measured: dict[str, Any]) -> None:
     spec = export.Export(
         inputs(96, 128), "found", {"luma": sizes, "found": sizes}, others=(inputs(32, 32), inputs(64, 256))
     )
-    export.write_onnx(network, spec, export.WEIGHTS / "mosaic_finder.onnx")
+    export.write_onnx(network, spec, WEIGHTS / "mosaic_finder.onnx")
     export.enter(
         "mosaic_finder.onnx",
         {
