@@ -174,7 +174,7 @@ def side_data(sample: av.VideoFrame) -> Mapping[Any, Any]:
 
 
 def has_hdr(sample: av.VideoFrame) -> bool:
-    kinds = {data.type for data in cast(Any, sample.side_data).values()}
+    kinds = {data.type for data in cast(Any, sample.side_data)}
     return bool(kinds & {SideDataType.MASTERING_DISPLAY_METADATA, SideDataType.CONTENT_LIGHT_LEVEL})
 
 

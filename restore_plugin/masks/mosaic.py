@@ -6,6 +6,7 @@ then measured in the picture itself, and the outline is drawn around the pixels 
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import cv2
@@ -20,6 +21,8 @@ MULTIPLE, STRIDE = 32, 4
 LARGEST_SIDE = 2600  # px; larger frames are searched at half size, and half again
 LIKELY, SURE = 0.5, 0.8  # of a pixel; of the best pixel of a region
 SMALLEST_AREA = 256  # px
+OTHER_SIZE = 0.35  # log2: blocks that differ by more belong to another mosaic
+SMALLEST_PART = 4.0  # blocks along each side, of a mosaic that touches another
 CONTRAST = 0.25  # of the grid's lines, where the network is not sure by itself
 EDGE = 6  # px by which the network's outline may be off
 FLATTEST, FLAT = 0.7 / 255, 4 / 255  # a pixel this near to its cell's colour may belong to the mosaic
@@ -37,15 +40,11 @@ class MosaicFinder:
         """All pixelated regions of an (H, W) picture, largest first."""
         likely, blocks = self.likelihood(luma)
         small = cv2.resize(likely, None, fx=1 / STRIDE, fy=1 / STRIDE, interpolation=cv2.INTER_AREA) > LIKELY
-        count, labels, stats, _ = cv2.connectedComponentsWithStats(small.astype(np.uint8), connectivity=4)
         found = []
-        for label in range(1, count):
-            if stats[label, cv2.CC_STAT_AREA] * STRIDE**2 < SMALLEST_AREA:
-                continue
-            part = cv2.resize((labels == label).astype(np.uint8), luma.shape[::-1], interpolation=cv2.INTER_NEAREST)
-            part = cv2.dilate(part, np.ones((2 * STRIDE + 1, 2 * STRIDE + 1), np.uint8)) > 0
-            mask = (likely > LIKELY) & part
-            region = self._region(luma, mask, likely, blocks)
+        for part in one_grid_each(small, np.log2(blocks).mean(0)[: small.shape[0], : small.shape[1]]):
+            wide = cv2.resize(part.astype(np.uint8), luma.shape[::-1], interpolation=cv2.INTER_NEAREST)
+            wide = cv2.dilate(wide, np.ones((2 * STRIDE + 1, 2 * STRIDE + 1), np.uint8)) > 0
+            region = self._region(luma, (likely > LIKELY) & wide, likely, blocks)
             if region is not None:
                 found.append(region)
         return sorted(found, key=lambda region: -region.box.area)
@@ -102,6 +101,37 @@ class MosaicFinder:
             return None
         confidence = float(likely[box.slices][mask].mean()) * min(1.0, 0.5 + contrast / 2)
         return Region(box, 0, block, phase, outline_of_local(mask, box), confidence)
+
+
+def one_grid_each(likely: Mask, size: Luma) -> Iterator[Mask]:
+    """Parts of a mask that are connected and whose blocks are of one size; mosaics that touch come apart here.
+
+    Mask and `size`, log2 of the block size, have a value for each STRIDE x STRIDE pixels.
+    """
+    smooth = cv2.medianBlur(np.asarray(size, np.float32), 5)
+    waiting = [likely]
+    while waiting:
+        mask = waiting.pop()
+        count, labels, stats, _ = cv2.connectedComponentsWithStats(mask.astype(np.uint8), connectivity=4)
+        for label in range(1, count):
+            if stats[label, cv2.CC_STAT_AREA] * STRIDE**2 < SMALLEST_AREA:
+                continue
+            part = labels == label
+            other = part & (np.abs(smooth - np.median(smooth[part])) > OTHER_SIZE)
+            other = cv2.morphologyEx(other.astype(np.uint8), cv2.MORPH_OPEN, np.ones((5, 5), np.uint8)) > 0
+            rest = part & ~other
+            if not (rest.any() and holds_blocks(other, size)):
+                yield part
+            else:
+                waiting += [other, rest]
+
+
+def holds_blocks(part: Mask, size: Luma) -> bool:
+    """Whether a part is large enough to be a mosaic of its own, of the size of blocks that it shows."""
+    if not part.any():
+        return False
+    box, block = bounding_box(part), float(np.exp2(np.median(size[part])))
+    return min(box.width, box.height) * STRIDE > SMALLEST_PART * block
 
 
 def bounding_box(mask: Mask) -> Box:

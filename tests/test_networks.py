@@ -1,0 +1,202 @@
+"""The networks and their recipes: of the size they claim, able to learn, and trained by the command that is printed."""
+
+import importlib.util
+import json
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+
+from restore_plugin.catalog import WEIGHTS
+
+if importlib.util.find_spec("torch") is None and os.environ.get("REQUIRE_TORCH") != "1":
+    pytest.skip("needs the extra `train`", allow_module_level=True)
+
+import torch
+from torch import nn
+
+from restore_plugin.networks.cellnet import CellNet
+from restore_plugin.networks.mosaic_finder import MosaicFinder
+from restore_plugin.training import loop, mosaics, scenes
+from restore_plugin.training.recipes import cellnet, mosaic_finder
+
+NETWORKS: dict[str, Callable[[], nn.Module]] = {"cellnet.onnx": CellNet, "mosaic_finder.onnx": MosaicFinder}
+SECONDS = 2.0  # of training, in each run
+
+
+def drawn(random: np.random.Generator) -> np.ndarray:
+    """256x256 with edges, curves and soft shading."""
+    picture = cv2.resize(random.integers(40, 216, (4, 4, 3), np.uint8), (256, 256), interpolation=cv2.INTER_CUBIC)
+    for _ in range(12):
+        colour = tuple(int(value) for value in random.integers(0, 256, 3))
+        centre, axes = random.integers(0, 256, 2).tolist(), random.integers(6, 50, 2).tolist()
+        cv2.ellipse(
+            picture, centre, axes, float(random.uniform(0, 180)), 0, 360, colour, int(random.choice([-1, 2, 4]))
+        )
+    return picture
+
+
+def cellnet_batch(random: np.random.Generator) -> tuple[torch.Tensor, ...]:
+    return tuple(torch.from_numpy(each) for each in mosaics.batch([drawn(random) for _ in range(2)], 10, random))
+
+
+def finder_batch(random: np.random.Generator) -> tuple[torch.Tensor, ...]:
+    """Corners of scenes of which about half is hidden."""
+    while True:
+        made = scenes.make(lambda: drawn(random), random)
+        luma = np.stack([scene.luma for scene in made])[:, None, :128, :128]
+        hidden = np.stack([scene.hidden for scene in made])[:, None, :32, :32]
+        blocks = np.stack([scene.blocks for scene in made])[:, :, :32, :32]
+        if 0.3 < hidden.mean() < 0.7:
+            return torch.from_numpy(luma), torch.from_numpy(hidden), torch.from_numpy(blocks)
+
+
+TASKS = {"cellnet.onnx": (cellnet_batch, cellnet.loss), "mosaic_finder.onnx": (finder_batch, mosaic_finder.loss)}
+RECIPES = {"cellnet.onnx": cellnet, "mosaic_finder.onnx": mosaic_finder}
+
+
+@pytest.fixture(autouse=True)
+def calm() -> Any:
+    """One thread, as two that wait for each other are slow beside others; the other tests keep theirs."""
+    torch.manual_seed(0)
+    threads, theirs = torch.get_num_threads(), cv2.getNumThreads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+    cv2.setNumThreads(theirs)
+
+
+def manifest() -> dict[str, Any]:
+    loaded: dict[str, Any] = json.loads((WEIGHTS / "manifest.json").read_text())
+    return loaded
+
+
+def test_every_shipped_network_is_tested() -> None:
+    assert set(manifest()) == set(NETWORKS) == set(TASKS) == set(RECIPES)
+
+
+@pytest.mark.parametrize("file", NETWORKS)
+def test_parameter_count(file: str) -> None:
+    count = sum(parameter.numel() for parameter in NETWORKS[file]().parameters())
+    assert count == manifest()[file]["parameters"]
+
+
+@pytest.mark.parametrize("file", NETWORKS)
+def test_overfits_one_batch(file: str) -> None:
+    make, loss = TASKS[file]
+    batch = make(np.random.default_rng(4))
+    network = NETWORKS[file]()
+    optimiser = torch.optim.AdamW(network.parameters(), lr=1e-3, betas=(0.9, 0.99))
+    losses = []
+    for step in range(60):
+        for group in optimiser.param_groups:
+            group["lr"] = 1e-3 * min(1, (step + 1) / 10)
+        value = loss(network, batch)
+        optimiser.zero_grad()
+        value.backward()
+        nn.utils.clip_grad_norm_(network.parameters(), 1.0)
+        optimiser.step()
+        losses.append(value.item())
+    assert np.mean(losses[-3:]) < 0.6 * losses[0], losses[::10]
+
+
+def test_cellnet_starts_near_its_input() -> None:
+    """A network that adds a residual begins with almost none, whatever it sees."""
+    with torch.no_grad():
+        residual = CellNet()(torch.rand(1, 4, 96, 96), torch.zeros(1, 4))
+    assert residual.shape == (1, 3, 96, 96)
+    assert 1e-6 < float(residual.std()) < 0.05
+
+
+@pytest.mark.parametrize("size", [(32, 32), (96, 64)])
+def test_mosaic_finder_answers_at_a_quarter(size: tuple[int, int]) -> None:
+    with torch.no_grad():
+        assert MosaicFinder()(torch.rand(2, 1, *size)).shape == (2, 3, size[0] // 4, size[1] // 4)
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("pictures")
+    random = np.random.default_rng(1)
+    for name in ("photos/cq100", "faces/caltech"):
+        (folder / name).mkdir(parents=True)
+        for number in range(6):
+            cv2.imwrite(str(folder / name / f"{number}.png"), drawn(random))
+    return folder
+
+
+@pytest.mark.parametrize("file", RECIPES)
+def test_recipe_trains_and_goes_on(
+    file: str, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(cellnet, "POSITIONS", 600)
+    monkeypatch.setattr(mosaic_finder, "BATCH", 2)
+    before = {path: path.read_bytes() for path in WEIGHTS.iterdir()}
+
+    def run(minutes: float) -> dict[str, Any]:
+        arguments = ["--data", str(pictures), "--out", str(tmp_path), "--threads", "1", "--minutes", str(minutes)]
+        monkeypatch.setattr(sys, "argv", [file, *arguments])
+        RECIPES[file].main()
+        state: dict[str, Any] = torch.load(tmp_path / "checkpoint.pt")
+        return state
+
+    def log() -> list[dict[str, Any]]:
+        return [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+
+    first = run(SECONDS / 60)
+    assert first["step"] > 2
+    assert first["seconds"] >= SECONDS
+    entries = log()
+    assert [entry["step"] for entry in entries] == [first["step"]] * 2
+    assert entries[0]["loss"] > 0
+    assert len(entries[1]) > 3  # what was measured on held-out pictures
+    assert [json.loads(line) for line in capsys.readouterr().out.splitlines()] == entries
+
+    again = run(SECONDS / 60)  # its time is used: nothing is trained
+    assert again["step"] == first["step"]
+    assert all(torch.equal(again["network"][name], value) for name, value in first["network"].items())
+
+    longer = run(2 * SECONDS / 60)
+    assert longer["step"] > first["step"]
+    assert longer["seconds"] >= 2 * SECONDS
+    assert log()[: len(entries)] == entries
+    network, how_far = loop.load_averaged(NETWORKS[file](), tmp_path)
+    assert how_far["steps"] == longer["step"]
+    moved = [not torch.equal(value, first["averaged"][name]) for name, value in network.state_dict().items()]
+    assert all(moved)
+    assert {path: path.read_bytes() for path in WEIGHTS.iterdir()} == before  # shipped files only with --export
+
+
+def test_recipe_without_pictures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", ["cellnet", "--data", str(tmp_path), "--out", str(tmp_path / "run")])
+    with pytest.raises(FileNotFoundError, match=r"photos/cq100.*found none"):
+        cellnet.main()
+    assert not (tmp_path / "run").exists()
+
+
+def test_projection_of_the_recipe_is_the_librarys() -> None:
+    """The loss is taken after the same projection that the restorer uses."""
+    from restore_plugin.consistency import keep_means
+
+    random = np.random.default_rng(2)
+    picture = random.uniform(0.3, 0.7, (16, 24, 3)).astype(np.float32)
+    means = random.uniform(0.4, 0.6, (2, 3, 3)).astype(np.float32)
+    mask = np.ones((16, 24), bool)
+    mask[:, 20:] = False  # half of the last cells
+    ours = keep_means(picture, mask, means, np.arange(0, 17, 8), np.arange(0, 25, 8))
+
+    def channels_first(array: np.ndarray) -> torch.Tensor:
+        return torch.from_numpy(np.ascontiguousarray(array.transpose(2, 0, 1)[None]))
+
+    theirs = cellnet.project(
+        channels_first(picture),
+        channels_first(mask[..., None].astype(np.float32)),
+        channels_first(means),
+        torch.zeros(1),
+    )
+    np.testing.assert_allclose(theirs[0].numpy().transpose(1, 2, 0), ours, atol=1e-4)
