@@ -155,9 +155,7 @@ def main() -> None:
                     f"{file.name:28s} {name:13s} blocks {blocks:24s} found {got[0] / max(got[1], 1):7.2%}  false {bad}",
                     flush=True,
                 )
-    print(
-        "\n| codec | mosaicked pixels found | false on untouched clips | beside the mosaics | block error, median | within 2 % |"
-    )
+    print("\n| codec | found | of what it changed | false, untouched | beside | block error | within 2 % |")
     print("|---|---|---|---|---|---|---|")
     summary = {}
     for name, row in rows.items():

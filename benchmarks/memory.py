@@ -44,13 +44,14 @@ def frames(count: int) -> Iterator[np.ndarray]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seconds", type=int, default=60)
+    parser.add_argument("--rate", type=int, default=10, help="frames a second")
     parser.add_argument("--times", type=int, default=10)
     options = parser.parse_args()
     peaks = []
     with tempfile.TemporaryDirectory() as name:
         for seconds in (options.seconds, options.seconds * options.times):
             clip = Path(name) / f"{seconds}.mp4"
-            write(clip, frames(seconds * 25))
+            write(clip, frames(seconds * options.rate), options.rate)
             arguments = [str(clip), "-o", str(Path(name) / "out.mp4"), "--quiet", "--overwrite"]
             done = subprocess.run([sys.executable, "-c", CHILD, *arguments], capture_output=True, text=True, check=True)
             code, peak = (int(word) for word in done.stdout.split()[-2:])

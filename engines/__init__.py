@@ -39,6 +39,18 @@ class EngineError(Exception):
     """An engine could not be opened; the message says why and what to do."""
 
 
+class UnknownEngine(EngineError):
+    """There is no engine of that name."""
+
+
+class MissingPackage(EngineError):
+    """An engine's package is not installed; `extra` brings it."""
+
+    def __init__(self, message: str, extra: str) -> None:
+        super().__init__(message)
+        self.extra = extra
+
+
 @dataclass(frozen=True)
 class Row:
     """One engine: where it is, what it needs to be importable, and the extra that brings it."""
@@ -60,12 +72,14 @@ def open_engine(name: str, path: Path) -> Engine:
     """Open the network in an ONNX file; "auto" is the default engine. Raises EngineError; never falls back."""
     name = DEFAULT if name == "auto" else name
     if name not in ENGINES:
-        raise EngineError(f"expected an engine out of {', '.join(ENGINES)} or auto, got {name}")
+        raise UnknownEngine(f"expected an engine out of {', '.join(ENGINES)} or auto, got {name}")
     row = ENGINES[name]
     try:
         kind = getattr(importlib.import_module(row.module), row.type)
     except ImportError as error:
-        hint = f"pip install 'restore-plugin[{row.extra}]'" if row.extra else "install restore-plugin again"
-        raise EngineError(f"the engine {name} needs {row.package}, which does not import ({error}); {hint}") from error
+        what = f"the engine {name} needs {row.package}, which does not import ({error})"
+        if row.extra is None:
+            raise EngineError(f"{what}; install restore-plugin again") from error
+        raise MissingPackage(f"{what}; pip install 'restore-plugin[{row.extra}]'", row.extra) from error
     engine: Engine = kind(path)
     return engine

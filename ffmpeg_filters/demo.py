@@ -46,7 +46,7 @@ def main(argv: Sequence[str]) -> int:
 
 
 def sample_picture() -> tuple[Pixels, str]:
-    """A picture of about 820 x 820 px, RGB float32, and what it is: a portrait that scikit-image ships, or a drawing."""
+    """About 820 x 820 px, RGB float32, and what it is: a portrait that scikit-image ships, or a drawing."""
     import cv2
     import numpy as np
 
@@ -94,7 +94,7 @@ def make_clip(path: Path, picture: Pixels) -> None:
             container.mux(video.encode(frame))
         container.mux(video.encode(None))
         samples = np.sin(np.arange(FRAMES * SAMPLE_RATE // RATE) * 2 * np.pi * TONE_HZ / SAMPLE_RATE) * 0.1
-        sound = av.AudioFrame.from_ndarray(np.float32(samples)[None], format="fltp", layout="mono")
+        sound = av.AudioFrame.from_ndarray(samples.astype(np.float32)[None], format="fltp", layout="mono")
         sound.sample_rate = SAMPLE_RATE
         container.mux(audio.encode(sound))
         container.mux(audio.encode(None))

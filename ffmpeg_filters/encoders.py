@@ -27,11 +27,12 @@ class Encoder:
     options: dict[str, str] = field(default_factory=dict)
     interlaced: bool = False
     hdr: bool = False
+    captions: bool = False
 
 
 ENCODERS = (
-    Encoder("libx264", "h264", "crf", 18, {"preset": "fast"}, interlaced=True),
-    Encoder("libx265", "hevc", "crf", 20, {"preset": "fast"}, hdr=True),
+    Encoder("libx264", "h264", "crf", 18, {"preset": "fast"}, interlaced=True, captions=True),
+    Encoder("libx265", "hevc", "crf", 20, {"preset": "fast"}, hdr=True, captions=True),
     Encoder("libsvtav1", "av1", "crf", 26, {"preset": "8"}, hdr=True),
     Encoder("libaom-av1", "av1", "crf", 24, {"cpu-used": "6", "row-mt": "1"}),
     Encoder("libvpx-vp9", "vp9", "crf", 24, {"cpu-used": "4", "row-mt": "1", "deadline": "good"}, hdr=True),
@@ -78,6 +79,11 @@ def open_encoder(
     row: Encoder, options: EncodeOptions, info: VideoInfo, sample: av.VideoFrame, global_header: bool, threads: int = 0
 ) -> Any:
     """An open codec context for frames like `sample`. Raises Refused for what the encoder cannot keep."""
+    check_side_data(row, sample)
+    if options.preset and "preset" not in row.options:
+        raise InputError(f"{row.name} has no presets; leave --preset out")
+    if options.quality is not None and row.quality is None:
+        raise InputError(f"{row.name} is lossless: it has no quality to choose; leave --quality out")
     context: Any = av.CodecContext.create(row.name, "w")
     configure(context, row, options, info, sample, global_header, threads)
     try:
@@ -153,7 +159,7 @@ def configure(
 
 def sample_aspect_ratio(info: VideoInfo) -> Fraction:
     with av.open(str(info.path), metadata_errors="replace") as container:
-        ratio = container.streams[info.stream].sample_aspect_ratio
+        ratio = cast(Any, container.streams[info.stream]).sample_aspect_ratio
     return Fraction(ratio or 0)
 
 
@@ -164,7 +170,7 @@ def interlaced(sample: av.VideoFrame) -> bool:
 def top_field_first(info: VideoInfo) -> bool:
     """From the container's field order (AVFieldOrder: 2 TT, 4 TB are top first; 3 BB, 5 BT bottom first)."""
     with av.open(str(info.path), metadata_errors="replace") as container:
-        order = int(container.streams[info.stream].codec_context.field_order)
+        order = int(cast(Any, container.streams[info.stream]).codec_context.field_order)
     return order not in (3, 5)
 
 
@@ -176,6 +182,20 @@ def side_data(sample: av.VideoFrame) -> Mapping[Any, Any]:
 def has_hdr(sample: av.VideoFrame) -> bool:
     kinds = {data.type for data in cast(Any, sample.side_data)}
     return bool(kinds & {SideDataType.MASTERING_DISPLAY_METADATA, SideDataType.CONTENT_LIGHT_LEVEL})
+
+
+def check_side_data(row: Encoder, sample: av.VideoFrame) -> None:
+    """Raises Refused for what a frame carries and the encoder would drop."""
+    kinds = {data.type for data in cast(Any, sample.side_data)}
+    dynamic = {SideDataType.DYNAMIC_HDR_PLUS, SideDataType.DOVI_RPU_BUFFER, SideDataType.DOVI_METADATA}
+    if kinds & dynamic:
+        raise Refused(
+            "the input's dynamic HDR metadata (HDR10+, Dolby Vision) cannot be kept; convert it to HDR10 first"
+        )
+    if has_hdr(sample) and not row.hdr:
+        raise Refused(f"the input's HDR metadata cannot be kept by {row.name}; choose --codec hevc")
+    if SideDataType.A53_CC in kinds and not row.captions:
+        raise Refused(f"the input's closed captions cannot be kept by {row.name}; choose --codec h264 or hevc")
 
 
 def mastering(sample: av.VideoFrame) -> tuple[list[Fraction], list[Fraction]] | None:

@@ -29,7 +29,7 @@ PACKED = {
 # Kr, Kb of Y' = Kr R' + (1 - Kr - Kb) G' + Kb B' by AVColorSpace (ITU-T H.273, table 4)
 MATRICES = {1: (0.2126, 0.0722), 4: (0.30, 0.11), 5: (0.299, 0.114), 6: (0.299, 0.114), 7: (0.212, 0.087)}
 MATRICES |= {9: (0.2627, 0.0593), 10: (0.2627, 0.0593)}
-UNSPECIFIED = 2
+UNSTATED = (0, 2, 3)  # RGB (of YUV planes), unspecified, reserved
 FULL_RANGE = 2
 
 
@@ -119,6 +119,11 @@ class PlanesFrame:
     def chroma_block(self) -> tuple[int, int]:
         return self.layout.chroma_block
 
+    def check(self) -> None:
+        """Raises Refused for colour that cannot be read."""
+        if not self.layout.rgb:
+            self._matrix()
+
     def samples(self, number: int) -> npt.NDArray[Any]:
         """A view of one component's samples, (H, W) of its own size."""
         component = self.layout.components[number]
@@ -165,6 +170,10 @@ class PlanesFrame:
         space = int(self.frame.colorspace)
         if space in MATRICES:
             return MATRICES[space]
+        if space not in UNSTATED:
+            raise Refused(
+                f"the colour matrix number {space} (ITU-T H.273) is not supported; convert the video to BT.709"
+            )
         return MATRICES[1] if self.height >= 720 else MATRICES[6]  # players' convention where nothing is stated
 
     def _scale(self, number: int) -> tuple[float, float]:

@@ -29,7 +29,7 @@ from ffmpeg_filters.spool import PART_FRAMES, Coded, Spool
 from restore_plugin import plan as plans
 from restore_plugin.errors import InputError, NothingFound, OutputError, RestoreError
 from restore_plugin.masks.tracks import LinkOptions, link, linked
-from restore_plugin.pipeline import ahead
+from restore_plugin.pipeline import ahead, flow
 from restore_plugin.regions import clip, restore_frame
 from restore_plugin.types import Box, Finder, Region, Restorer
 
@@ -296,25 +296,28 @@ def render(
         return frame, restore_frame(frame, regions, restorer)
 
     warn = progress.warn if done == 0 and job.plan else _silent(progress, job)
-    worked = ahead((work(frame) for frame in ahead(read_frames(info, warn), 4)), 4)
     encoder = PartEncoder(spool, open_next, pixel_format)
+
+    def sink(result: tuple[PlanesFrame, int]) -> None:
+        nonlocal restored
+        frame, regions = result
+        if frame.index < done:
+            return
+        restored += bool(regions)
+        pts = frame.pts or 0
+        encoder.add(frame, pts, frame.frame.duration or info.gap_after(pts))
+        progress.step()
+        if (frame.index + 1) % PART_FRAMES == 0:
+            encoder.close_part()
+
     try:
-        for frame, regions in worked:
-            if frame.index < done:
-                continue
-            restored += bool(regions)
-            pts = frame.pts or 0
-            encoder.add(frame, pts, frame.frame.duration or info.gap_after(pts))
-            progress.step()
-            if (frame.index + 1) % PART_FRAMES == 0:
-                encoder.close_part()
+        flow(read_frames(info, warn), work, sink)
         encoder.close_part()
     except OSError as error:
         raise OutputError(
             f"{job.target} could not be written: {reason(error)}; free some space and run the same command again"
         ) from None
     finally:
-        worked.close()  # type: ignore[attr-defined]
         reader.close()
         spool.close()
     progress.end()

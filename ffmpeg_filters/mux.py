@@ -16,7 +16,7 @@ import av
 import av.error
 from av.sidedata.sidedata import Type as SideDataType
 
-from ffmpeg_filters.encoders import EncodeOptions, Encoder, configure, has_hdr, pixel_format_for, side_data
+from ffmpeg_filters.encoders import EncodeOptions, Encoder, configure, pixel_format_for, side_data
 from ffmpeg_filters.reader import VideoInfo, open_input, reason
 from ffmpeg_filters.spool import Coded
 from restore_plugin.errors import OutputError, Refused
@@ -111,7 +111,7 @@ class Muxer:
             ) from None
         except ValueError:
             raise Refused(
-                f"{self.target.suffix or 'no suffix'} names no container; end the output's name in .mp4, .mkv, .mov or .webm"
+                f"{self.target.suffix or 'no suffix'} names no container; end the name in .mp4, .mkv, .mov or .webm"
             ) from None
         output.container_options.update(CONTAINER_OPTIONS.get(output.format.name, {}))
         output.metadata.update({key: value for key, value in source.metadata.items() if not _stale(key)})
@@ -150,7 +150,7 @@ class Muxer:
             output.start_encoding()
         except (av.error.FFmpegError, ValueError) as error:
             raise Refused(
-                f"{self.target.suffix} cannot hold these streams: {reason(error)}; choose another container (.mkv holds nearly all)"
+                f"{self.target.suffix} cannot hold these streams: {reason(error)}; .mkv holds nearly all"
             ) from None
         return output, video, others
 
@@ -171,10 +171,6 @@ class Muxer:
             if stream.codec_context.codec_tag == "hvc1" and self.target.suffix.lower() in (".mp4", ".mov", ".m4v"):
                 made.codec_context.codec_tag = "hvc1"
         else:
-            if has_hdr(sample) and not row.hdr:
-                raise Refused(
-                    f"the input's HDR metadata cannot be kept by {row.name}; choose --codec hevc or the input's own"
-                )
             made = output.add_stream(row.name, rate=self.info.rate.limit_denominator(100_000))
             configure(made.codec_context, row, options, self.info, sample, header=True, threads=1)
         made.time_base = stream.time_base
@@ -201,7 +197,7 @@ class Muxer:
         expected = [time * self.info.time_base for time in times]
         if len(found) != len(expected):
             raise OutputError(
-                f"{self.target} was not written: {len(expected)} frames went in, {len(found)} came out; please report this"
+                f"{self.target} was not written: {len(expected)} frames in, {len(found)} out; please report this"
             )
         # a container chosen by the user may have a coarser clock than the input's (Matroska: 1 ms)
         slack = tick if tick > self.info.time_base else Fraction(0)

@@ -15,7 +15,7 @@ import av.error
 import av.logging
 import numpy as np
 
-from ffmpeg_filters.frames import PlanesFrame, layout_of
+from ffmpeg_filters.frames import PlanesFrame
 from restore_plugin.errors import InputError, Refused
 
 Warn = Callable[[str], None]
@@ -133,7 +133,7 @@ def probe(path: Path) -> VideoInfo:
         )
     with open_input(path) as container:
         frame = first_frame(container, video_stream(container, path), path)
-        layout_of(frame.format.name)
+        PlanesFrame(frame, 0).check()
         return VideoInfo(**{**info.__dict__, "pixel_format": frame.format.name})
 
 
@@ -176,9 +176,7 @@ def read_frames(info: VideoInfo, warn: Warn = lambda _: None, threads: int = 0) 
             if last is not None and not frame.interlaced_frame:
                 yield from stand_ins(last, info, expected, index, warn)
             if frame.is_corrupt or frame.pts in wrong:
-                warn(
-                    f"frame {index} at {float(frame.pts * info.time_base):.3f} s is damaged in the input; passed through"
-                )
+                warn(f"frame {index} at {float(frame.pts * info.time_base):.3f} s is damaged in the input")
             last = frame
             yield PlanesFrame(frame, index)
             expected = index + 1

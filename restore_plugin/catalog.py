@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
-from restore_plugin.errors import InputError, RestoreError
+from restore_plugin.errors import InputError, MissingExtra, RestoreError
 
 if TYPE_CHECKING:
     from restore_plugin.types import Engine, Finder, RestoreOptions, Restorer
@@ -98,6 +98,11 @@ def method(name: str) -> Method:
 
 def build_restorer(row: Method, engine: str = "auto", options: RestoreOptions | None = None) -> Restorer:
     """Raises InputError for an engine that the method does not run on, RestoreError where it does not open."""
+    from engines import ENGINES
+
+    allowed = ("auto", *(row.engines or ENGINES))
+    if engine not in allowed:
+        raise InputError(f"expected an engine for {row.name} out of {', '.join(allowed)}, got {engine}")
     return cast("Restorer", _resolve(row.build)(_open(row.weights, engine), options))
 
 
@@ -116,9 +121,13 @@ def _resolve(name: str):  # type: ignore[no-untyped-def]
 def _open(weights: str | None, engine: str) -> Engine | None:
     if weights is None:
         return None
-    from engines import EngineError, open_engine
+    from engines import EngineError, MissingPackage, UnknownEngine, open_engine
 
     try:
         return open_engine(engine, WEIGHTS / weights)
+    except UnknownEngine as error:
+        raise InputError(str(error)) from None
+    except MissingPackage as error:
+        raise MissingExtra(f"the engine {engine}", error.extra) from error
     except EngineError as error:
         raise RestoreError(str(error)) from error

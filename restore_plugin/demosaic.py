@@ -141,7 +141,7 @@ def grid_edges(length: int, low: int, high: int, block: float, phase: float) -> 
     if low > 0:
         parts.append(mosaic.axis_edges(0, low, block, low)[:-1])
     first, last = max(low, 0), min(high, length)
-    parts.append(mosaic.axis_edges(first, last, block, phase))
+    parts.append(mosaic.axis_edges(first, last, block, low))
     if last < length:
         parts.append(mosaic.axis_edges(last, length, block, last)[1:])
     return np.concatenate(parts)

@@ -13,7 +13,9 @@ import json
 import os
 import platform
 import shutil
+import subprocess
 import sys
+import tempfile
 import warnings
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -31,6 +33,10 @@ OLDEST_PYTHON = (3, 10)
 GIB = 1 << 30
 LITTLE_DISK_GIB = 1.0
 AGREE = 0.02  # of [0, 1]: OpenVINO computes in bfloat16 where the processor does
+
+# started as a program, as a user does: nothing here depends on the adapters
+RESTORE_VIDEO = "import sys; from ffmpeg_filters.cli import main; sys.exit(main(sys.argv[1:]))"
+TRY_SECONDS = 120
 
 WORKS, WARNING, PROBLEM, ABSENT = "works", "warning", "problem", "absent"
 
@@ -103,7 +109,8 @@ def examine() -> list[Check]:
     """Every look in turn."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # other packages' announcements are not for the user
-        return [check for look in (machine, packages, encoders, weights, engines, extras) for check in look()]
+        checks = [check for look in (machine, packages, encoders, weights, engines, extras) for check in look()]
+        return [*checks, main_job()] if works(checks) else checks
 
 
 def works(checks: Iterable[Check]) -> bool:
@@ -357,3 +364,38 @@ def extras() -> Iterator[Check]:
     cuda = torch.cuda.get_device_name() if torch.cuda.is_available() else None
     text = f"CUDA on {cuda}" if cuda else "no CUDA here, so training runs on the CPU"
     yield Check(group, "torch", WORKS, f"{torch.__version__}; {text}")
+
+
+def main_job() -> Check:
+    """A tiny clip, restored by the program itself: what another version of a package changed shows only so."""
+    group, name = "the main job", "restore-video"
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
+        clip, out = Path(folder, "in.mp4"), Path(folder, "out.mp4")
+        options = ["--task", "demosaic", "--regions", "24,24,48,48", "--block", "8", "--quiet"]
+        command = [sys.executable, "-c", RESTORE_VIDEO, str(clip), "-o", str(out), *options]
+        paths = (str(Path(__file__).parent.parent), os.environ.get("PYTHONPATH"))  # this copy, not another one
+        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths))}
+        try:
+            write_clip(clip)
+            done = subprocess.run(command, capture_output=True, text=True, timeout=TRY_SECONDS, env=environment)
+        except Exception as error:  # told, whatever it is
+            text = " ".join(f"{type(error).__name__}: {error}".split())
+            return Check(group, name, PROBLEM, text, "report this, with what stands above", True)
+        if done.returncode or not out.exists():
+            text = f"exit code {done.returncode}: {(done.stderr.strip().splitlines() or ['nothing was said'])[-1]}"
+            return Check(group, name, PROBLEM, text, f"install {PROGRAM} again, in a fresh environment", True)
+    return Check(group, name, WORKS, "restored a tiny clip", "", True)
+
+
+def write_clip(path: Path) -> None:
+    """Three frames of the small picture, in H.264."""
+    import av
+    import numpy as np
+
+    pixels = np.round(small_picture()[0] * 255).astype(np.uint8)
+    with av.open(str(path), "w") as container:
+        stream: Any = container.add_stream("libx264", rate=25)
+        stream.width, stream.height, stream.pix_fmt = pixels.shape[1], pixels.shape[0], "yuv420p"
+        for _ in range(3):
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(pixels, "rgb24")))
+        container.mux(stream.encode(None))

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from fractions import Fraction
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -19,6 +19,7 @@ LUMA = np.array([0.299, 0.587, 0.114], np.float32)  # BT.601, as cv2 and the fin
 SCALES = {np.dtype(np.uint8): 255.0, np.dtype(np.uint16): 65535.0, np.dtype(np.float32): 1.0}
 
 Item = TypeVar("Item")
+Result = TypeVar("Result")
 
 
 class ArrayFrame:
@@ -92,7 +93,7 @@ class PictureRestorer:
         return measured(regions_under(where), frame.luma(), self.finder)
 
 
-def ahead(items: Iterable[Item], count: int) -> Iterator[Item]:
+def ahead(items: Iterable[Item], count: int) -> Generator[Item, None, None]:
     """The same items, up to `count` made in advance by a thread; its error is raised here.
 
     Closing the iterator early ends the thread before it makes another item.
@@ -117,6 +118,9 @@ def ahead(items: Iterable[Item], count: int) -> Iterator[Item]:
             put((None, None, True))
         except BaseException as error:
             put((None, error, False))
+        finally:
+            if close := getattr(items, "close", None):
+                close()
 
     thread = threading.Thread(target=run, name="ahead", daemon=True)
     thread.start()
@@ -133,10 +137,26 @@ def ahead(items: Iterable[Item], count: int) -> Iterator[Item]:
         thread.join()
 
 
-def flow(items: Iterable[Item], work: Callable[[Item], Item], sink: Callable[[Item], Any], depth: int = 4) -> None:
+def staged(items: Iterable[Item], work: Callable[[Item], Result], depth: int) -> Iterator[Result]:
+    """`work` done on items that are read ahead."""
+    source = ahead(items, depth)
+    try:
+        for item in source:
+            yield work(item)
+    finally:
+        source.close()
+
+
+def flow(
+    items: Iterable[Item], work: Callable[[Item], Result], sink: Callable[[Result], object], depth: int = 4
+) -> None:
     """Read, work and write side by side: three threads, at most `depth` items between two of them.
 
     An error in any of them ends the run and is raised; so does an exception in the calling thread (Ctrl-C).
     """
-    for item in ahead((work(item) for item in ahead(items, depth)), depth):
-        sink(item)
+    done = ahead(staged(items, work, depth), depth)
+    try:
+        for result in done:
+            sink(result)
+    finally:
+        done.close()

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -55,10 +56,14 @@ def region_from_json(entry: Mapping[str, Any]) -> Region:
     if width <= 0 or height <= 0:
         raise ValueError(f"expected a box with a positive size, got {width}x{height}")
     block = tuple(float(value) for value in entry["block"]) if entry.get("block") else None
-    if block is not None and (len(block) != 2 or min(block) < 1):
+    if block is not None and not (len(block) == 2 and all(1 <= value < math.inf for value in block)):
         raise ValueError(f"expected a block [x, y] of at least 1 px, got {entry['block']}")
     phase_x, phase_y = (float(value) for value in entry.get("phase", (x, y)))
+    if not (math.isfinite(phase_x) and math.isfinite(phase_y)):
+        raise ValueError(f"expected a phase [x, y] in px, got {entry['phase']}")
     outline = tuple(tuple((int(px), int(py)) for px, py in polygon) for polygon in entry.get("outline", ()))
+    if any(not polygon for polygon in outline):
+        raise ValueError("expected polygons with points in the outline, got an empty one")
     return Region(
         Box(x, y, width, height),
         int(entry.get("id", 0)),
@@ -137,18 +142,20 @@ class PlanReader:
                 f"expected a plan for {task} in {path}: {_what(error)}; write one with `restore-video scan`"
             ) from None
         self.source: Mapping[str, Any] = head.get("source", {})
+        if not isinstance(self.source, dict):
+            self.close()
+            raise InputError(f"{path}, line 1: expected a source with names and values, got {self.source}; scan again")
         self._number = 1
         self._next = self._read()
 
     def _read(self) -> tuple[int, list[Region]] | None:
-        for line in self._file:
-            self._number += 1
+        while line := self._line():
             if not line.strip():
                 continue
             try:
                 entry = json.loads(line)
                 return int(entry["frame"]), [region_from_json(region) for region in entry["regions"]]
-            except (ValueError, KeyError, TypeError) as error:
+            except (ValueError, KeyError, TypeError, OverflowError) as error:
                 self.close()
                 raise InputError(
                     f"{self.path}, line {self._number} is not a line of a plan: {_what(error)}; mend it or scan again"
@@ -167,10 +174,23 @@ class PlanReader:
     ) -> None:
         self.close()
 
+    def _line(self) -> str:
+        self._number += 1
+        try:
+            return self._file.readline()
+        except UnicodeDecodeError:
+            self.close()
+            raise InputError(f"{self.path}, line {self._number} is no text; mend it or scan again") from None
+
     def __iter__(self) -> Iterator[tuple[int, list[Region]]]:
         while self._next is not None:
             yield self._next
             self._next = self._read()
+
+    @property
+    def line(self) -> int:
+        """Number of the line that was read last."""
+        return self._number
 
     def at(self, index: int) -> Sequence[Region]:
         """The regions of a frame; indices must not go back."""
@@ -193,9 +213,13 @@ def check(path: Path, task: str, source: Path, size: tuple[int, int]) -> int:
         frames, last = 0, -1
         for index, regions in plan:
             if index <= last:
-                raise InputError(f"{path}: frame {index} comes after frame {last}; put the lines in order")
+                where = f"{path}, line {plan.line}"
+                raise InputError(f"{where}: frame {index} comes after frame {last}; put the lines in order")
             last = index
-            check_inside(regions, size)
+            try:
+                check_inside(regions, size)
+            except InputError as error:
+                raise InputError(f"{path}, line {plan.line}: {error}") from None
             frames += 1
     return frames
 

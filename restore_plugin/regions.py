@@ -47,6 +47,8 @@ def regions_under(mask: Mask) -> list[Region]:
     """One region for each connected part of a mask (H, W); together they cover exactly its True pixels."""
     contours, hierarchy = cv2.findContours(mask.astype(np.uint8), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_SIMPLE)
     polygons = [tuple((int(x), int(y)) for x, y in contour.reshape(-1, 2)) for contour in contours]
+    if not contours:
+        return []
     parents = hierarchy.reshape(-1, 4)[:, 3].tolist()  # a hole's is the contour around it
     regions: list[Region] = []
     for index, (polygon, parent) in enumerate(zip(polygons, parents, strict=True)):
@@ -68,7 +70,7 @@ def measured(regions: Sequence[Region], luma: Luma, finder: Finder) -> list[Regi
         if grid is None:
             box = region.box
             raise InputError(
-                f"no mosaic's grid could be measured in {box.x},{box.y},{box.width},{box.height}; give its block size"
+                f"no mosaic's grid could be measured in {box.x},{box.y},{box.width},{box.height}; give its block size (--block)"
             )
         out.append(replace(region, block=grid.block, phase=grid.phase, confidence=grid.confidence))
     return out

@@ -609,7 +609,7 @@ def _write_tiff(still: Still, mark: str) -> tuple[bytes, bool]:
     height, width, count = samples.shape
     steps = samples.copy()
     steps[:, 1:] -= samples[:, :-1]
-    steps = steps.astype(steps.dtype.newbyteorder(order))
+    steps = steps.astype(steps.dtype.newbyteorder("<" if order == "<" else ">"))
     rows = max(1, (1 << 18) // (width * count * samples.itemsize))
     strips = [zlib.compress(steps[y : y + rows].tobytes()) for y in range(0, height, rows)]
     starts = 8 + np.cumsum([0] + [len(strip) for strip in strips])

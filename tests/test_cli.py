@@ -71,9 +71,28 @@ def test_doctor_as_json_tells_the_same(run: Run) -> None:
     assert (code, report["works"], report["version"]) == (0, True, __version__)
     found = by_name(report)
     assert found["Python"]["text"].startswith(".".join(map(str, sys.version_info[:2])))
-    assert found["h264"]["state"] == found["openvino"]["state"] == "works"
+    assert found["h264"]["state"] == found["openvino"]["state"] == found["restore-video"]["state"] == "works"
     digest = hashlib.sha256((catalog.WEIGHTS / "cellnet.onnx").read_bytes()).hexdigest()
     assert digest[:12] in found["cellnet.onnx"]["text"]
+
+
+@pytest.mark.parametrize(
+    ("program", "said"),
+    [
+        ("import sys; sys.exit('restore-video: open() got an unexpected keyword')", "unexpected keyword"),
+        ("pass", "nothing was said"),
+    ],
+    ids=["fails", "writes nothing"],
+)
+def test_a_program_that_fails_is_told(run: Run, monkeypatch: pytest.MonkeyPatch, program: str, said: str) -> None:
+    """Every part works, and yet not the whole: so with a package that is too new."""
+    monkeypatch.setattr(doctor, "RESTORE_VIDEO", program)
+    code, out, _ = run("doctor", "--json")
+    report = json.loads(out)
+    assert (code, report["works"]) == (1, False)
+    check = by_name(report)["restore-video"]
+    assert check["state"] == "problem"
+    assert said in check["text"]
 
 
 def test_a_changed_network_is_a_problem_and_is_not_run(run: Run, weights: Path) -> None:
@@ -88,6 +107,7 @@ def test_a_changed_network_is_a_problem_and_is_not_run(run: Run, weights: Path) 
     assert hashlib.sha256(data).hexdigest()[:12] in check["text"]
     assert by_name(report)["mosaic_finder.onnx"]["state"] == "works"
     assert "not tried" in by_name(report)["all"]["text"]
+    assert "restore-video" not in by_name(report)
 
 
 @pytest.mark.parametrize(

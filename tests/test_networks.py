@@ -5,6 +5,7 @@ import json
 import os
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from torch import nn
 
 from restore_plugin.networks.cellnet import CellNet
 from restore_plugin.networks.mosaic_finder import MosaicFinder
-from restore_plugin.training import loop, mosaics, scenes
+from restore_plugin.training import export, loop, mosaics, scenes
 from restore_plugin.training.recipes import cellnet, mosaic_finder
 
 NETWORKS: dict[str, Callable[[], nn.Module]] = {"cellnet.onnx": CellNet, "mosaic_finder.onnx": MosaicFinder}
@@ -170,6 +171,26 @@ def test_recipe_trains_and_goes_on(
     moved = [not torch.equal(value, first["averaged"][name]) for name, value in network.state_dict().items()]
     assert all(moved)
     assert {path: path.read_bytes() for path in WEIGHTS.iterdir()} == before  # shipped files only with --export
+
+
+@pytest.mark.parametrize("file", RECIPES)
+def test_export_of_a_finished_run(file: str, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The command that wrote the shipped file: what it writes runs, and its entry is as full as the shipped one's."""
+    monkeypatch.setattr(cellnet, "POSITIONS", 600)
+    monkeypatch.setattr(mosaic_finder, "BATCH", 2)
+    monkeypatch.setattr(RECIPES[file], "WEIGHTS", tmp_path)
+    monkeypatch.setattr(export, "enter", partial(export.enter, folder=tmp_path))
+    arguments = ["--data", str(pictures), "--out", str(tmp_path / "run"), "--threads", "1", "--minutes", "0.001"]
+    monkeypatch.setattr(sys, "argv", [file, *arguments])
+    RECIPES[file].main()
+    monkeypatch.setattr(sys, "argv", [file, *arguments, "--export"])
+    RECIPES[file].main()
+    entry, shipped = json.loads((tmp_path / "manifest.json").read_text())[file], manifest()[file]
+    assert entry.keys() == shipped.keys()
+    assert entry["parameters"] == shipped["parameters"]
+    assert entry["measured"].keys() == shipped["measured"].keys()
+    assert set(entry["data"]) == {"photos/cq100", "faces/caltech"}  # what it was trained on, no more
+    assert (tmp_path / file).stat().st_size == entry["bytes"]
 
 
 def test_recipe_without_pictures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

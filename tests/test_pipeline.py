@@ -12,7 +12,7 @@ from skimage import data
 import restore_plugin
 from restore_plugin.errors import InputError, NothingFound
 from restore_plugin.pipeline import ArrayFrame, PictureRestorer, ahead, flow
-from restore_plugin.regions import clip
+from restore_plugin.regions import clip, regions_under
 from restore_plugin.types import Box, Needs, Region
 
 
@@ -30,13 +30,13 @@ class Counter:
             raise self.error
 
 
-def settled(counter: Counter) -> int:
-    """How far it ran once it has not moved for a while."""
-    last = -1
-    while last != counter.made:
-        last = counter.made
-        time.sleep(0.3)
-    return last
+def reached(counter: Counter, count: int) -> int:
+    """How far it ran, after it had all the time to come to `count` and some more to run on."""
+    end = time.monotonic() + 20
+    while counter.made < count and time.monotonic() < end:
+        time.sleep(0.01)
+    time.sleep(0.3)
+    return counter.made
 
 
 def threads() -> int:
@@ -57,7 +57,7 @@ def test_ahead_is_bounded(count: int) -> None:
     assert source.made == 0  # nothing happens before it is asked for
     assert next(items) == 0
     # one taken, `count` waiting, one in the thread's hand
-    assert settled(source) == 1 + count + 1
+    assert reached(source, 1 + count + 1) == 1 + count + 1
     items.close()
 
 
@@ -181,6 +181,18 @@ def test_clip() -> None:
     assert inside.mask().all()
     assert clip(region.shift(-200, 0), 100, 25) is None
     assert clip(region.shift(5, 0), 100, 100) == region.shift(5, 0)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_regions_under_a_mask_are_the_mask(seed: int) -> None:
+    """Blobs with holes and islands in them: every True pixel is in one region, every other in none."""
+    random = np.random.default_rng(seed)
+    soft = cv2.GaussianBlur(random.random((40, 50)), (0, 0), random.uniform(0.3, 3))
+    mask = soft > np.quantile(soft, random.uniform(0.1, 0.9))
+    covered = np.zeros(mask.shape, int)
+    for region in regions_under(mask):
+        covered[region.box.slices] += region.mask()
+    np.testing.assert_array_equal(covered, mask)
 
 
 class Grey:

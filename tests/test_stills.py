@@ -31,6 +31,7 @@ from PIL import Image, ImageCms, JpegImagePlugin, PngImagePlugin
 
 from restore_plugin import catalog, image_cli, stills
 from restore_plugin.errors import InputError, OutputError, Refused, RestoreError
+from restore_plugin.regions import regions_under
 from restore_plugin.types import Box, Luma, Mask, Region
 
 Samples = np.ndarray[Any, Any]
@@ -701,7 +702,7 @@ def test_mask_is_kept_to_the_pixel(tmp_path: Path) -> None:
     assert not changed[~mask].any()
     assert changed[mask].mean() > 0.5
     drawn = np.zeros(mask.shape, int)
-    for region in image_cli.regions_under(mask):
+    for region in regions_under(mask):
         drawn[region.box.slices] += region.mask()
     assert np.array_equal(drawn, mask)
 

@@ -39,10 +39,11 @@ class MosaicFinder:
     def find(self, luma: Luma) -> list[Region]:
         """All pixelated regions of an (H, W) picture, largest first."""
         likely, blocks = self.likelihood(luma)
-        small = cv2.resize(likely, None, fx=1 / STRIDE, fy=1 / STRIDE, interpolation=cv2.INTER_AREA) > LIKELY
+        size = (max(1, likely.shape[1] // STRIDE), max(1, likely.shape[0] // STRIDE))
+        small = cv2.resize(likely, size, interpolation=cv2.INTER_AREA) > LIKELY
         found = []
         for part in one_grid_each(small, np.log2(blocks).mean(0)[: small.shape[0], : small.shape[1]]):
-            wide = cv2.resize(part.astype(np.uint8), luma.shape[::-1], interpolation=cv2.INTER_NEAREST)
+            wide: Any = cv2.resize(part.astype(np.uint8), luma.shape[::-1], interpolation=cv2.INTER_NEAREST)
             wide = cv2.dilate(wide, np.ones((2 * STRIDE + 1, 2 * STRIDE + 1), np.uint8)) > 0
             region = self._region(luma, (likely > LIKELY) & wide, likely, blocks)
             if region is not None:
@@ -176,7 +177,7 @@ def refine(
     core = cv2.erode(likely, np.ones((2 * STRIDE + 1, 2 * STRIDE + 1), np.uint8), borderType=cv2.BORDER_REPLICATE) > 0
     y_edges = mosaic.axis_edges(0, around.height, block[1], phase[1] - around.y)
     x_edges = mosaic.axis_edges(0, around.width, block[0], phase[0] - around.x)
-    flat = flatness(crop, core if core.any() else likely > 0, y_edges, x_edges)
+    flat, exact = flatness(crop, core if core.any() else likely > 0, y_edges, x_edges)
     filled = float(likely.sum()) / box.area
     if filled > RECTANGLE:
         x_lines, y_lines = x_edges[1:-1] + around.x, y_edges[1:-1] + around.y
@@ -185,6 +186,8 @@ def refine(
     shape: Any = ((reach & flat) | core).astype(np.uint8)
     disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (7, 7))
     shape = cv2.morphologyEx(cv2.morphologyEx(shape, cv2.MORPH_CLOSE, disc), cv2.MORPH_OPEN, disc)
+    if not exact:  # compression blurs the mosaic's rim: it is the mosaic's all the same
+        shape = cv2.dilate(shape, cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (3, 3)))
     contours, _ = cv2.findContours(shape, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
     if not contours:
         return mask[box.slices], box
@@ -194,8 +197,8 @@ def refine(
     return whole[tight.slices] > 0, tight.shift(around.x, around.y)
 
 
-def flatness(crop: Luma, core: Mask, y_edges: mosaic.Edges, x_edges: mosaic.Edges) -> Mask:
-    """True where a pixel has the colour of its cell, as seen on the cell's pixels in `core`.
+def flatness(crop: Luma, core: Mask, y_edges: mosaic.Edges, x_edges: mosaic.Edges) -> tuple[Mask, bool]:
+    """True where a pixel has the colour of its cell, as seen on the cell's pixels in `core`; whether that is exact.
 
     How near counts as the same follows the core's own unrest: nothing in a lossless picture, a few levels after
     compression.
@@ -205,7 +208,7 @@ def flatness(crop: Luma, core: Mask, y_edges: mosaic.Edges, x_edges: mosaic.Edge
     mean = mosaic.cell_sums(crop * inside, y_edges, x_edges) / np.maximum(count, 1)
     away = np.abs(crop - mosaic.spread(mean, y_edges, x_edges))
     near = float(np.clip(3 * np.median(away[core]), FLATTEST, FLAT)) if core.any() else FLAT
-    return (away < near) & (mosaic.spread(count, y_edges, x_edges) > 0)
+    return (away < near) & (mosaic.spread(count, y_edges, x_edges) > 0), near == FLATTEST
 
 
 def rectangle(

@@ -95,6 +95,8 @@ def link(detections: Detections, options: LinkOptions = LinkOptions()) -> list[T
 
 def steady_grid(track: Track, options: LinkOptions) -> Callable[[int], tuple[float, float, float, float]]:
     """The grid of a track's sighting: one block size if they agree, one phase if the grid stays in the picture."""
+    if not track.grids[0][0]:
+        return track.grids.__getitem__
     grids = np.array(track.grids)
     areas = np.array([box.area for box in track.boxes], float)
     fixed: list[tuple[float, float | None]] = []

@@ -32,7 +32,7 @@ def edges(luma: Tensor, axis: int) -> Tensor:
 
 
 class MosaicFinder(nn.Module):
-    """`luma` (N, 1, H, W) in [0, 1], sides multiples of 32 -> (N, 3, H/4, W/4): logit, log2(block / 8) in x and in y."""
+    """`luma` (N, 1, H, W) in [0, 1], sides multiples of 32 -> (N, 3, H/4, W/4): logit, log2(block / 8) in x, y."""
 
     def __init__(self, widths: tuple[int, int, int, int] = WIDTHS) -> None:
         super().__init__()

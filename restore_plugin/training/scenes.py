@@ -101,13 +101,13 @@ def through_codec(frames: list[Picture], codec: str, options: dict[str, str]) ->
     """Encode RGB frames (sides even) to yuv420p and decode them again."""
     file = io.BytesIO()
     with av.open(file, "w", format="matroska") as container:
-        stream = container.add_stream(codec, rate=25, options={"threads": "1", **options})
+        stream: Any = container.add_stream(codec, rate=25, options={"threads": "1", **options})
         stream.width, stream.height, stream.pix_fmt = frames[0].shape[1], frames[0].shape[0], "yuv420p"
         for rgb in frames:
             container.mux(stream.encode(av.VideoFrame.from_ndarray(rgb, format="rgb24")))
         container.mux(stream.encode(None))
     file.seek(0)
-    with av.open(file) as container:
+    with av.open(file, "r") as container:
         return [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
 
 

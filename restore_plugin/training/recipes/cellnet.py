@@ -145,7 +145,7 @@ def main() -> None:
         return result
 
     judge = validator({kind: pictures for kind, pictures in held.items() if pictures}, options.out)
-    loop.train(
+    network = loop.train(
         CellNet(),
         data.Background(make),
         loss,
@@ -153,6 +153,8 @@ def main() -> None:
         loop.Options(options.out, options.minutes, rate=5e-4, threads=options.threads),
     )
     if options.export:
+        if not result:  # its time was used up by an earlier run
+            validate(network)
         ship(options.out, names, result)
 
 
