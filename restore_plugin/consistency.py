@@ -9,6 +9,7 @@ from restore_plugin.mosaic import Edges, FloatArray
 from restore_plugin.types import Mask, Pixels
 
 ROUNDS, ROUGH_ROUNDS = 40, 8  # with exact means, with a tolerance
+FIRM = 0.75
 HALF_LEVEL = 0.5 / 255
 DUST = 1e-5  # a tolerance below this is arithmetic, not compression
 CLOSE = 2e-5  # of [0, 1]: cell means as near as this count as kept
@@ -26,7 +27,7 @@ def keep_means(
     """The nearest picture in [0, 1] whose cells have these means; only pixels under the mask move.
 
     `means` (rows, columns, 3) is what each cell shows. A mean may miss by `tolerance` ([0, 1]; compression moved it by
-    about that much). Where it did, cells of which the mask leaves less than half to move are left alone: what few
+    about that much). Where it did, cells of which the mask leaves less than FIRM to move are left alone: what few
     pixels must make up for a whole cell would be the outline's error, not the picture. Pixels at 0 or 1 cannot move
     on, so the rest of their cell makes up for them: alternating projections onto the means and the range, which
     converge as both are convex (Bregman 1965). Cells that cannot reach their mean at all (the mask is wrong there)
@@ -43,7 +44,7 @@ def keep_means(
     needed = (target * areas - known) / np.maximum(hidden, 1)
     rounding = HALF_LEVEL * areas / np.maximum(hidden, 1) + CLOSE  # what a mean of 8 bits may ask for too much
     reachable = (needed > -rounding) & (needed < 1 + rounding) & (hidden > 0)
-    movable = reachable & (hidden >= areas / 2) if tolerance else reachable
+    movable = reachable & (hidden >= FIRM * areas) if tolerance else reachable
     slack = tolerance * areas
     for _ in range(ROUGH_ROUNDS if tolerance else ROUNDS):
         miss = target * areas - mosaic.cell_sums(values, y_edges, x_edges)

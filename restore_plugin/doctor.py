@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from restore_plugin.types import Pixels, Region
 
 PROGRAM = "restore-plugin"
-OLDEST_PYTHON = (3, 10)
+OLDEST_PYTHON = (3, 11)
 GIB = 1 << 30
 LITTLE_DISK_GIB = 1.0
 AGREE = 0.02  # of [0, 1]: OpenVINO computes in bfloat16 where the processor does

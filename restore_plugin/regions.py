@@ -70,7 +70,7 @@ def measured(regions: Sequence[Region], luma: Luma, finder: Finder) -> list[Regi
         if grid is None:
             box = region.box
             raise InputError(
-                f"no mosaic's grid could be measured in {box.x},{box.y},{box.width},{box.height}; give its block size (--block)"
+                f"no mosaic's grid could be measured in {box.x},{box.y},{box.width},{box.height}; give it with --block"
             )
         out.append(replace(region, block=grid.block, phase=grid.phase, confidence=grid.confidence))
     return out

@@ -21,6 +21,7 @@ class LinkOptions:
     shortest: int = 3  # sightings that make a track, in a video that is long enough
     surest: float = 0.6  # mean confidence that makes a track
     block_ratio: float = 1.3  # sizes that may be the same mosaic's
+    overlap: float = 0.1  # share of the smaller box that must be common
     steady: float = 0.04  # blocks of a track that differ by less are one size
 
 
@@ -44,13 +45,16 @@ class Track:
 
 
 def likeness(track: Track, region: Region, options: LinkOptions) -> float:
-    """Overlap of a track's last box with a region: intersection over the smaller area; 0 if the grids differ."""
+    """How well a region follows a track's last box: intersection over union, or for parts of one another a little
+    over zero; 0 if they are apart or the grids differ."""
     last, grid = track.boxes[-1], track.grids[-1]
     if region.block and grid[0]:
         ratios = [max(a / b, b / a) for a, b in zip(region.block, grid[:2], strict=True)]
         if max(ratios) > options.block_ratio:
             return 0.0
-    return last.intersect(region.box).area / min(last.area, region.box.area)
+    common = last.intersect(region.box).area
+    inside = common / min(last.area, region.box.area)
+    return common / (last.area + region.box.area - common) if inside >= options.overlap else 0.0
 
 
 def link(detections: Detections, options: LinkOptions = LinkOptions()) -> list[Track]:
@@ -70,7 +74,7 @@ def link(detections: Detections, options: LinkOptions = LinkOptions()) -> list[T
         used_tracks: set[int] = set()
         used_regions: set[int] = set()
         for score, t, r in sorted(pairs, reverse=True):
-            if score < 0.1 or t in used_tracks or r in used_regions:
+            if score <= 0 or t in used_tracks or r in used_regions:
                 continue
             open_tracks[t].add(frame, r, regions[r])
             used_tracks.add(t)
