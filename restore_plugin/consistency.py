@@ -9,7 +9,7 @@ from restore_plugin.mosaic import Edges, FloatArray
 from restore_plugin.types import Mask, Pixels
 
 ROUNDS, ROUGH_ROUNDS = 40, 8  # with exact means, with a tolerance
-FIRM = 0.75
+FIRM = 0.9  # share of a cell that must be under the mask
 HALF_LEVEL = 0.5 / 255
 DUST = 1e-5  # a tolerance below this is arithmetic, not compression
 CLOSE = 2e-5  # of [0, 1]: cell means as near as this count as kept
@@ -55,5 +55,7 @@ def keep_means(
         free = inside & np.where(upward, values < 1.0, values > 0.0)
         room = mosaic.cell_sums(free.astype(np.float32), y_edges, x_edges)
         step = np.where(room > 0, miss / np.maximum(room, 1), 0.0).astype(np.float32)
+        if np.abs(step).max() < CLOSE:  # what still misses has no pixel left that could move
+            break
         values = np.clip(values + np.where(free, mosaic.spread(step, y_edges, x_edges), 0.0), 0.0, 1.0)
     return mosaic.linear_to_srgb(values) if linear_light else values.astype(np.float32)

@@ -24,19 +24,24 @@ def clip(region: Region, width: int, height: int) -> Region | None:
 
 
 def restore_frame(frame: Frame, regions: Sequence[Region], restorer: Restorer) -> int:
-    """Restore every region of a frame in place; returns how many."""
+    """Restore every region of a frame in place; returns how many. Where regions overlap, the surer one counts."""
     whole = Box(0, 0, frame.width, frame.height)
+    taken: Mask | None = np.zeros((frame.height, frame.width), bool) if len(regions) > 1 else None
     done = 0
-    for region in regions:
+    for region in sorted(regions, key=lambda region: -region.confidence):
         inside = clip(region, frame.width, frame.height)
         if inside is None:
             continue
         around = inside.box.grow(*restorer.margin(inside), within=whole)
-        pixels = frame.read_rgb(around)
         local = inside.shift(-around.x, -around.y)
-        mask: Mask = np.zeros(pixels.shape[:2], bool)
+        mask: Mask = np.zeros((around.height, around.width), bool)
         mask[local.box.slices] = inside.mask()
-        out = restorer(pixels, mask, (), local)
+        if taken is not None:
+            mask &= ~taken[around.slices]
+            taken[around.slices] |= mask
+        if not mask.any():
+            continue
+        out = restorer(frame.read_rgb(around), mask, (), local)
         rows, columns = local.box.slices
         frame.write_rgb(inside.box, out[rows, columns], mask[rows, columns])
         done += 1
