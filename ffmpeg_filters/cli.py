@@ -128,7 +128,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if arguments[:1] == ["demo"]:
             from ffmpeg_filters.demo import main as demo
 
-            return demo(arguments[1:])
+            return demo(arguments[1:], main)
         if not arguments:
             arguments = ["--help"]
         scan = arguments[:1] == ["scan"]

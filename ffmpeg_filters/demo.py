@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,8 +18,8 @@ ENLARGED = 1.6
 MOSAIC = (272, 40, 144, 184)  # x, y, width, height on the enlarged picture: the face
 
 
-def main(argv: Sequence[str]) -> int:
-    """Write demo.mp4, demo.restored.mp4 and demo.png into a folder; returns the exit code."""
+def main(argv: Sequence[str], restore_video: Callable[[Sequence[str]], int]) -> int:
+    """Write demo.mp4, demo.restored.mp4 (by the command that is given) and demo.png into a folder; the exit code."""
     options = argparse.ArgumentParser(
         prog="restore-video demo", description="Make a small pixelated clip, restore it, and show both side by side."
     )
@@ -28,7 +28,6 @@ def main(argv: Sequence[str]) -> int:
     )
     folder: Path = options.parse_args(argv).output
 
-    from ffmpeg_filters.cli import main as restore_video
     from restore_plugin.errors import OutputError
 
     try:
