@@ -5,8 +5,8 @@ ICC profile, XMP and resolution. Pixels are taken as stored: an EXIF orientation
 could not be kept (further pages, animation, CMYK, ...) is refused. Thumbnails of TIFF files are dropped: they would
 still show the picture as it was.
 
-PNG and TIFF are put together here, as no library writes 16 bits together with metadata: Pillow knows no 16-bit RGB,
-OpenCV no grey with alpha and no metadata, tifffile no EXIF.
+PNG and TIFF are put together in `png` and `tiff`, as no library writes 16 bits together with metadata: Pillow knows no
+16-bit RGB, OpenCV no grey with alpha and no metadata, tifffile no EXIF.
 """
 
 from __future__ import annotations
@@ -16,47 +16,27 @@ import os
 import struct
 import warnings
 import zlib
-from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeAlias
 
 import numpy as np
-import numpy.typing as npt
 from PIL import Image as Pillow
 from PIL import JpegImagePlugin, UnidentifiedImageError
 
+from restore_plugin import png, tiff
 from restore_plugin.errors import InputError, OutputError, Refused, RestoreError
-
-Samples: TypeAlias = npt.NDArray[Any]  # uint8 or uint16
-Tags: TypeAlias = (
-    "dict[int, tuple[int, bytes] | Tags]"  # of an IFD: (type, raw value), or the IFD that the tag points to
-)
+from restore_plugin.png import Samples
 
 FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".tif": "TIFF", ".tiff": "TIFF", ".webp": "WebP"}
 MAX_PIXELS = 178_956_970  # where Pillow, too, takes a picture for a decompression bomb
-MAX_PROFILE_BYTES = 1 << 26
 JPEG_QUALITY = 95  # of what was no JPEG before
 LUMA = np.array([0.299, 0.587, 0.114])
-METRE = 0.0254  # of an inch
-SIGNATURE = b"\x89PNG\r\n\x1a\n"
 XMP_SEGMENT = b"http://ns.adobe.com/xap/1.0/\0"
-XMP_CHUNK = b"XML:com.adobe.xmp"
 XMP_PACKET = (
     "<?xpacket begin='\ufeff' id='W5M0MpCehiHzreSzNTczkc9d'?><x:xmpmeta xmlns:x='adobe:ns:meta/'>"
     "<rdf:RDF xmlns:rdf='http://www.w3.org/1999/02/22-rdf-syntax-ns#'><rdf:Description rdf:about='' "
     "xmlns:xmp='http://ns.adobe.com/xap/1.0/' xmp:CreatorTool='{}'/></rdf:RDF></x:xmpmeta><?xpacket end='w'?>"
 )
-# Besides the chunks that the PNG standard calls safe to copy: what gives the samples their meaning.
-COLOUR_CHUNKS = {b"iCCP", b"gAMA", b"cHRM", b"sRGB", b"cICP", b"mDCV", b"cLLI", b"sCAL"}
-PIXEL_CHUNKS = {b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND"}
-TYPE_BYTES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4}
-POINTERS: dict[int, Any] = {34665: {40965: {}}, 34853: {}}  # EXIF with interoperability; GPS
-DESCRIPTION, SOFTWARE, ORIENTATION, XMP, ICC = 270, 305, 274, 700, 34675
-EXIF_TAGS = {270, 271, 272, 274, 282, 283, 296, 305, 306, 315, 316, 33432, 34665, 34853, *range(40091, 40096)}
-# Tags that describe how the samples lie in the file, or copies of the picture: written anew, or left out.
-LAYOUT_TAGS = {254, 255, *range(256, 260), *range(262, 267), 273, *range(277, 282), 284, 288, 289, *range(290, 294)}
-LAYOUT_TAGS |= {297, 317, 320, *range(322, 326), 330, 338, 339, 340, 341, 347, *range(512, 522), *range(529, 533), 400}
 DAMAGED = (OSError, ValueError, SyntaxError, EOFError, LookupError, ArithmeticError, struct.error, zlib.error)
 
 
@@ -180,9 +160,9 @@ def _check_size(width: int, height: int) -> None:
         raise InputError(f"has {width}x{height} pixels, more than the {MAX_PIXELS} that are read at once; cut it up")
 
 
-def _dpi(x: float, y: float) -> tuple[float, float] | None:
-    """None for what no scanner has, and other fields could not hold."""
-    return (x, y) if min(x, y) >= 1 and max(x, y) < 100_000 else None
+def _dpi(found: tuple[float, float] | None) -> tuple[float, float] | None:
+    """None, too, for what no scanner has, and other fields could not hold."""
+    return found if found and min(found) >= 1 and max(found) < 100_000 else None
 
 
 def _colours(image: Pillow.Image) -> tuple[Samples, Samples | None, bool]:
@@ -213,31 +193,14 @@ def _decode(data: bytes) -> Samples:
 # --- PNG (ISO/IEC 15948) -------------------------------------------------------------------------------------------
 
 
-def _chunk(kind: bytes, data: bytes) -> bytes:
-    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
-
-
-def _chunks(data: bytes) -> Iterator[tuple[bytes, bytes]]:
-    """Kind and data of each chunk up to the end; raises ValueError for a damaged one."""
-    at, kind = len(SIGNATURE), b""
-    while kind != b"IEND":
-        length, kind = struct.unpack_from(">I4s", data, at)
-        body = data[at + 8 : at + 8 + length]
-        if struct.unpack_from(">I", data, at + 8 + length)[0] != zlib.crc32(kind + body):
-            raise ValueError(f"checksum of the {kind.decode('latin-1')} chunk does not match")
-        yield kind, body
-        at += 12 + length
-
-
 def _read_png(data: bytes) -> Still:
-    chunks = list(_chunks(data))
+    chunks = list(png.chunks(data))
     found = dict(reversed(chunks))
     if b"acTL" in found:
         raise Refused("is animated (APNG), and only one picture can be restored; save the frames apart")
     width, height, depth, colour = struct.unpack_from(">IIBB", found[b"IHDR"])
     _check_size(width, height)
-    # Only what makes the pixels: nothing in the metadata can then keep a decoder from them.
-    bare = SIGNATURE + b"".join(_chunk(kind, body) for kind, body in chunks if kind in PIXEL_CHUNKS)
+    bare = png.bare(chunks)
     if depth == 16:
         samples = _decode(bare)
         alpha = samples[..., 3] if samples.shape[2] == 4 else None
@@ -249,82 +212,16 @@ def _read_png(data: bytes) -> Still:
         top = np.iinfo(pixels.dtype).max
         key = np.frombuffer(found[b"tRNS"], ">u2").astype(int) * (top // (2**depth - 1))
         alpha = np.where((pixels == key).all(-1), 0, top).astype(pixels.dtype)
-    profile = found.get(b"iCCP")
-    density = struct.unpack(">IIB", found[b"pHYs"]) if len(found.get(b"pHYs", b"")) == 9 else (0, 0, 0)
-    return Still(
-        pixels,
-        "PNG",
-        alpha,
-        grey,
-        exif=found.get(b"eXIf"),
-        icc=zlib.decompressobj().decompress(profile[profile.index(b"\0") + 2 :], MAX_PROFILE_BYTES)
-        if profile
-        else None,
-        xmp=next((body.split(b"\0", 5)[5] for kind, body in chunks if kind == b"iTXt" and _plain_xmp(body)), None),
-        dpi=_dpi(density[0] * METRE, density[1] * METRE) if density[2] == 1 else None,
-        carried=tuple(kind + body for kind, body in chunks if kind in COLOUR_CHUNKS or _safe_to_copy(kind)),
-    )
-
-
-def _plain_xmp(text: bytes) -> bool:
-    return text.startswith(XMP_CHUNK + b"\0\0\0\0\0")  # not compressed, no language, no translated keyword
-
-
-def _safe_to_copy(kind: bytes) -> bool:
-    """ISO/IEC 15948, 5.4: letters in lower case tell an ancillary chunk that outlives a change of the pixels."""
-    return kind[:1].islower() and kind[3:].islower()
+    told = png.metadata(chunks)
+    return Still(pixels, "PNG", alpha, grey, told.exif, told.icc, told.xmp, _dpi(told.dpi), carried=told.carried)
 
 
 def _write_png(still: Still, mark: str) -> tuple[bytes, bool]:
-    carried = list(still.carried) if still.format == "PNG" else []
+    carried = still.carried
     if still.format != "PNG":
-        if still.icc:
-            carried.append(b"iCCPICC profile\0\0" + zlib.compress(still.icc))
-        if still.dpi:
-            carried.append(b"pHYs" + struct.pack(">IIB", *(round(value / METRE) for value in still.dpi), 1))
-        if still.exif:
-            carried.append(b"eXIf" + still.exif)
-        if still.xmp:
-            carried.append(b"iTXt" + XMP_CHUNK + b"\0\0\0\0\0" + still.xmp)
-    taken = {block[4 : block.index(b"\0")] for block in carried if block[:4] in (b"tEXt", b"zTXt", b"iTXt")}
-    place = next((key for key in (b"Software", b"Comment", b"Restoration") if key not in taken), None)
-    if place:
-        carried.append(b"tEXt" + place + b"\0" + mark.encode("ascii"))
-    samples = still.channels()
-    height, width, count = samples.shape
-    colour = {1: 0, 2: 4, 3: 2, 4: 6}[count]
-    chunks = [_chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, samples.itemsize * 8, colour, 0, 0, 0))]
-    chunks += [_chunk(block[:4], block[4:]) for block in carried]
-    chunks += [_chunk(b"IDAT", _png_rows(samples)), _chunk(b"IEND", b"")]
-    return SIGNATURE + b"".join(chunks), place is not None
-
-
-def _png_rows(samples: Samples) -> bytes:
-    """Rows filtered and deflated, in bands to save memory; each row by the filter of the least sum (12.8)."""
-    height, width, count = samples.shape
-    step, band = count * samples.itemsize, 256
-    squeeze = zlib.compressobj(6, strategy=zlib.Z_FILTERED)
-    above, out = np.zeros((1, width * step), np.uint8), []
-    for y in range(0, height, band):
-        part = samples[y : y + band]
-        rows = part.astype(part.dtype.newbyteorder(">")).reshape(len(part), -1).view(np.uint8)
-        up = np.concatenate((above, rows[:-1]))
-        left, corner = (np.pad(values, ((0, 0), (step, 0)))[:, :-step] for values in (rows, up))
-        filtered = np.stack((rows - left, rows - up, rows - _paeth(left, up, corner)))
-        costs = np.abs(filtered.view(np.int8).astype(np.int16)).sum(-1)
-        best = costs.argmin(0)
-        kinds = np.array([1, 2, 4], np.uint8)[best]
-        chosen = filtered[best, np.arange(len(rows))]
-        out.append(squeeze.compress(np.column_stack((kinds, chosen)).tobytes()))
-        above = rows[-1:]
-    return b"".join(out) + squeeze.flush()
-
-
-def _paeth(left: Samples, up: Samples, corner: Samples) -> Samples:
-    """The neighbour nearest to left + up - corner (9.4)."""
-    a, b, c = (values.astype(np.int16) for values in (left, up, corner))
-    to_a, to_b, to_c = np.abs(b - c), np.abs(a - c), np.abs(a + b - 2 * c)
-    return np.where((to_a <= to_b) & (to_a <= to_c), left, np.where(to_b <= to_c, up, corner))
+        carried = png.blocks(still.exif, still.icc, still.xmp, still.dpi)
+    block = png.mark_block(carried, mark)
+    return png.encode(still.channels(), (*carried, block) if block else carried), block is not None
 
 
 # --- JPEG (ITU-T T.81) ---------------------------------------------------------------------------------------------
@@ -374,7 +271,9 @@ def _read_jpeg(data: bytes) -> Still:
         exif=next((body[6:] for kind, body in named if kind == 0xE1 and body.startswith(b"Exif\0\0")), None),
         icc=b"".join(part[2:] for part in parts) or None,
         xmp=next((body[len(XMP_SEGMENT) :] for _, body in named if body.startswith(XMP_SEGMENT)), None),
-        dpi=_dpi(unit * int.from_bytes(jfif[8:10], "big"), unit * int.from_bytes(jfif[10:12], "big")) if unit else None,
+        dpi=_dpi((unit * int.from_bytes(jfif[8:10], "big"), unit * int.from_bytes(jfif[10:12], "big")))
+        if unit
+        else None,
         jpeg=coding,
         # The encoder says by itself how colours are coded (Adobe); an index of further pictures (MPF) has none to list.
         carried=tuple(block for block in carried if block[1] != 0xEE and not block[4:].startswith(b"MPF\0")),
@@ -443,200 +342,62 @@ def _write_webp(still: Still, mark: str) -> tuple[bytes, bool]:
 # --- TIFF 6.0, and EXIF, which is built alike ----------------------------------------------------------------------
 
 
-def _byte_order(data: bytes) -> str:
-    return {b"II*\0": "<", b"MM\0*": ">"}[data[:4]]
-
-
-def _tags(data: bytes, order: str, at: int, pointers: dict[int, Any] = POINTERS) -> Tags:
-    """The tags of the IFD at byte `at`; raises ValueError or struct.error where it leads out of the data."""
-    (count,) = struct.unpack_from(order + "H", data, at)
-    tags: Tags = {}
-    for entry in range(at + 2, at + 2 + 12 * count, 12):
-        tag, kind, number, pointer = struct.unpack_from(order + "HHII", data, entry)
-        if tag in pointers:
-            tags[tag] = _tags(data, order, pointer, pointers[tag])
-        elif kind in TYPE_BYTES:
-            length = TYPE_BYTES[kind] * number
-            start = pointer if length > 4 else entry + 8
-            if start + length > len(data):
-                raise ValueError(f"tag {tag} lies beyond the end")
-            tags[tag] = kind, data[start : start + length]
-    return tags
-
-
-def _tiff_tags(data: bytes) -> tuple[str, Tags]:
-    order = _byte_order(data)
-    return order, _tags(data, order, struct.unpack_from(order + "I", data, 4)[0])
-
-
-def _ifd(tags: Tags, order: str, at: int) -> bytes:
-    """An IFD that is to stand at byte `at`, with everything that it points to behind it."""
-    head, tail = struct.pack(order + "H", len(tags)), b""
-    behind = at + 2 + 12 * len(tags) + 4
-    for tag, value in sorted(tags.items()):
-        start = behind + len(tail)
-        if isinstance(value, dict):
-            kind, number, field = 4, 1, struct.pack(order + "I", start)
-            tail += _ifd(value, order, start)
-        else:
-            kind, raw = value
-            number, field = len(raw) // TYPE_BYTES[kind], raw.ljust(4, b"\0")
-            if len(raw) > 4:
-                field = struct.pack(order + "I", start)
-                tail += raw + bytes(len(raw) % 2)
-        head += struct.pack(order + "HHI", tag, kind, number) + field
-    return head + bytes(4) + tail
-
-
-def _tiff(tags: Tags, order: str, between: bytes = b"") -> bytes:
-    """A whole file: header, the data between, the IFD."""
-    at = 8 + len(between) + len(between) % 2
-    magic = b"II*\0" if order == "<" else b"MM\0*"
-    return magic + struct.pack(order + "I", at) + between + bytes(len(between) % 2) + _ifd(tags, order, at)
-
-
-def _raw(tags: Tags, tag: int) -> bytes | None:
-    value = tags.get(tag)
-    return value[1] if isinstance(value, tuple) else None
-
-
-def _resolution(tags: Tags, order: str) -> tuple[float, float] | None:
-    x, y, unit = _raw(tags, 282), _raw(tags, 283), _raw(tags, 296)
-    inch = {2: 1.0, 3: 2.54}.get(struct.unpack(order + "H", unit)[0] if unit else 2)
-    if not x or not y or not inch:
-        return None
-    (over_x, under_x), (over_y, under_y) = struct.unpack(order + "II", x), struct.unpack(order + "II", y)
-    return _dpi(inch * over_x / under_x, inch * over_y / under_y) if under_x and under_y else None
-
-
 def _read_tiff(data: bytes) -> Still:
     if data[:4] in (b"II+\0", b"MM\0+"):
         raise Refused("is a BigTIFF, which is not written here; save it as a classic TIFF first")
-    order, tags = _tiff_tags(data)
+    order, tags = tiff.parse(data)
     samples, grey = _tiff_samples(data, tags)
     colours = 1 if grey else 3
     alpha = samples[..., colours] if samples.shape[2] > colours else None
     pixels = np.ascontiguousarray(np.broadcast_to(samples[..., :colours], (*samples.shape[:2], 3)))
-    kept = {tag: value for tag, value in tags.items() if tag not in LAYOUT_TAGS}
-    exif = {tag: value for tag, value in kept.items() if tag in EXIF_TAGS}
+    kept = tiff.without_layout(tags)
     return Still(
         pixels,
         "TIFF",
         alpha,
         grey,
-        exif=_tiff(exif, order) if exif else None,
-        icc=_raw(tags, ICC),
-        xmp=_raw(tags, XMP),
-        dpi=_resolution(tags, order),
-        carried=(_tiff(kept, order),),
+        exif=tiff.exif(kept, order),
+        icc=tiff.raw(tags, tiff.ICC),
+        xmp=tiff.raw(tags, tiff.XMP),
+        dpi=_dpi(tiff.resolution(tags, order)),
+        carried=(tiff.build(kept, order),),
     )
 
 
-def _tiff_samples(data: bytes, tags: Tags) -> tuple[Samples, bool]:
+def _tiff_samples(data: bytes, tags: tiff.Tags) -> tuple[Samples, bool]:
     """Samples (H, W, channels), native byte order, and whether they are grey. Raises Refused for what else there is."""
-    import tifffile
-
-    try:
-        with tifffile.TiffFile(io.BytesIO(data)) as file:
-            page = file.pages.first
-            _check_size(page.imagewidth, page.imagelength)
-            further = [other for other in list(file.pages)[1:] if not other.is_reduced]
-            if further or file.series[0].size != page.size:
-                raise Refused("has several pages, and only one picture can be restored; save the pages apart")
-            if 50706 in tags or page.is_reduced:
-                raise Refused("is a camera's raw file; develop it to a plain TIFF first")
-            if 37724 in tags:
-                raise Refused("has Photoshop layers, which would still show the old picture; flatten it first")
-            if any(start + size > len(data) for start, size in zip(page.dataoffsets, page.databytecounts, strict=True)):
-                raise ValueError("its samples lie beyond the end of the file")
-            return _page_samples(data, page)
-    except (tifffile.TiffFileError, TypeError, AttributeError) as error:  # the latter where a tag's type is damaged
-        raise ValueError(str(error)) from error
-
-
-def _page_samples(data: bytes, page: Any) -> tuple[Samples, bool]:
-    grey, bits = page.photometric in (0, 1), page.bitspersample
-    if page.photometric not in (0, 1, 2, 3, 6) or page.sampleformat != 1 or not (bits == 16 or bits in (1, 2, 4, 8)):
-        kind = {1: "whole numbers", 2: "signed numbers", 3: "floating point"}.get(page.sampleformat, "other samples")
-        what = f"{getattr(page.photometric, 'name', page.photometric)} in {kind} of {bits} bits"
-        raise Refused(f"holds {what}; expected grey, RGB or a palette in whole numbers of 8 or 16")
-    extra = page.samplesperpixel - (3 if page.photometric in (2, 6) else 1)
-    if extra > 1 or (extra == 1 and page.extrasamples not in ((), (2,))):  # undeclared: alpha, as Pillow and OpenCV do
-        raise Refused("has a channel that is premultiplied or no plain alpha; save it with unassociated alpha first")
-    if bits != 16:
-        with Pillow.open(io.BytesIO(_upright(data, page))) as image:
+    with tiff.opened(data) as file:
+        page = file.pages.first
+        _check_size(page.imagewidth, page.imagelength)
+        tiff.check_pages(file, data, tags)
+        tiff.check_samples(page)
+        grey = page.photometric in (0, 1)
+        if page.bitspersample == 16:
+            samples = tiff.decode(page)
+            return _decode(data) if samples is None else samples, grey
+        with Pillow.open(io.BytesIO(tiff.upright(data, page))) as image:
             pixels, alpha, _ = _colours(image)
         colour = pixels[..., :1] if grey else pixels
         return (colour if alpha is None else np.dstack((colour, alpha))), grey
-    if page.photometric not in (1, 2):
-        raise Refused(f"holds {page.photometric.name} of 16 bits; expected grey (0 = black) or RGB")
-    if page.compression not in (1, 8, 32773, 32946):  # what tifffile decodes without a further package
-        return _decode(data), grey
-    samples = page.asarray()
-    if page.planarconfig == 2 and samples.ndim == 3:
-        samples = np.moveaxis(samples, 0, -1)
-    return samples.reshape(*samples.shape[:2], -1).astype(np.uint16), grey
-
-
-def _upright(data: bytes, page: Any) -> bytes:
-    """The same file with orientation 1: Pillow would turn the pixels."""
-    tag = page.tags.get(ORIENTATION)
-    if tag is None:
-        return data
-    return data[: tag.valueoffset] + struct.pack(_byte_order(data) + "H", 1) + data[tag.valueoffset + 2 :]
 
 
 def _write_tiff(still: Still, mark: str) -> tuple[bytes, bool]:
-    """Deflate with horizontal differencing (TIFF 6.0, section 14; Adobe technical notes)."""
     source = still.carried[0] if still.format == "TIFF" else still.exif
     try:
-        order, tags = _tiff_tags(source) if source else ("<", {})
+        order, tags = tiff.parse(source) if source else ("<", {})
     except (LookupError, ValueError, struct.error) as error:
         raise InputError(
             f"its EXIF data are damaged ({error}), so no TIFF can hold them; name the output .png"
         ) from error
-    for tag in LAYOUT_TAGS & tags.keys():
-        del tags[tag]
+    tags = tiff.without_layout(tags)
     if still.format != "TIFF":
-        tags |= {ICC: (7, still.icc)} if still.icc else {}
-        tags |= {XMP: (1, still.xmp)} if still.xmp else {}
-        if still.dpi and 282 not in tags:
-            for tag, value in zip((282, 283), still.dpi, strict=True):
-                tags[tag] = 5, struct.pack(order + "II", round(value * 10000), 10000)
-            tags[296] = 3, struct.pack(order + "H", 2)
-    marked = _mark_tiff(tags, mark)
-    samples = still.channels()
-    height, width, count = samples.shape
-    steps = samples.copy()
-    steps[:, 1:] -= samples[:, :-1]
-    steps = steps.astype(steps.dtype.newbyteorder("<" if order == "<" else ">"))
-    rows = max(1, (1 << 18) // (width * count * samples.itemsize))
-    strips = [zlib.compress(steps[y : y + rows].tobytes()) for y in range(0, height, rows)]
-    starts = 8 + np.cumsum([0] + [len(strip) for strip in strips])
-    colours = 1 if still.grey else 3
-    shorts = {258: [samples.itemsize * 8] * count, 259: [8], 262: [1 if still.grey else 2], 277: [count], 284: [1]}
-    shorts |= {317: [2], 339: [1] * count} | ({338: [2]} if count > colours else {})
-    longs = {256: [width], 257: [height], 273: starts[:-1], 278: [rows], 279: np.diff(starts)}
-    tags |= {tag: (3, np.array(values, order + "u2").tobytes()) for tag, values in shorts.items()}
-    tags |= {tag: (4, np.array(values, order + "u4").tobytes()) for tag, values in longs.items()}
-    return _tiff(tags, order, b"".join(strips)), marked
-
-
-def _mark_tiff(tags: Tags, mark: str) -> bool:
-    values: Iterable[tuple[int, int, bytes]] = (
-        (SOFTWARE, 2, mark.encode("ascii") + b"\0"),
-        (DESCRIPTION, 2, mark.encode("ascii") + b"\0"),
-        (XMP, 1, XMP_PACKET.format(mark).encode()),
-    )
-    for tag, kind, value in values:
-        if tag not in tags:
-            tags[tag] = kind, value
-            return True
-    return False
+        tiff.add(tags, order, still.icc, still.xmp, still.dpi)
+    marked = tiff.add_mark(tags, mark, XMP_PACKET.format(mark).encode())
+    return tiff.encode(still.channels(), still.grey, tags, order), marked
 
 
 READERS = {
-    (SIGNATURE,): _read_png,
+    (png.SIGNATURE,): _read_png,
     (b"\xff\xd8\xff",): _read_jpeg,
     (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"): _read_tiff,
     (b"RIFF",): _read_webp,
