@@ -16,6 +16,10 @@ from restore_plugin.types import Luma, Mask
 Profile = npt.NDArray[np.float64]
 
 STRONGEST_STEP = 24 / 255  # one hard edge of the picture must not outweigh many lines
+HALF = 0.5  # steps halfway between lines, over those on them: more, and half of the lines were left out
+CLEAR = 0.6  # contrast of lines that leave no doubt
+OTHER_GUESSES = (0.65, 1.5, 0.5, 2.0)
+SMALLEST = 3.5  # px
 SEARCH = 0.25  # the first estimate may be off by this share
 
 
@@ -53,6 +57,34 @@ def comb(profile: Profile, blocks: Profile, phases: Profile, low: int, high: int
 
 
 def fit_axis(profile: Profile, guess: float) -> AxisGrid | None:
+    """The comb of a mosaic whose block size is roughly `guess`; None where the profile shows no lines.
+
+    Where the lines found stand out little, the guess may be of the other axis, or of half or double the size.
+    """
+    best = fit_near(profile, guess)
+    if best is None:
+        return None
+    if best.block >= 2 * SMALLEST and between_lines(profile, best) > HALF:
+        best = fit_near(profile, best.block / 2) or best
+    if best.contrast >= CLEAR:
+        return best
+    for factor in OTHER_GUESSES:
+        other = fit_near(profile, guess * factor) if SMALLEST <= guess * factor <= len(profile) / 2 else None
+        if other is not None and other.contrast > best.contrast + 0.1:
+            best = other
+    return best
+
+
+def between_lines(profile: Profile, grid: AxisGrid) -> float:
+    """Steps halfway between a grid's lines, as a share of those on them: near 0 unless blocks are half as big."""
+    on, between = (
+        comb(profile, np.array([grid.block]), np.array([at]), 0, len(profile))[0, 0]
+        for at in (grid.phase / grid.block % 1, (grid.phase / grid.block + 0.5) % 1)
+    )
+    return float(between / on) if on > 0 else 0.0
+
+
+def fit_near(profile: Profile, guess: float) -> AxisGrid | None:
     """The comb nearest to a guessed block size; None where the profile shows no lines.
 
     First over the dozen blocks with the most steps, then over longer and longer spans, each time within what the span
