@@ -104,7 +104,14 @@ def measure(clip: Path, folder: Path, rounds: int) -> None:
         target.mkdir(exist_ok=True)
         made = jobs.ResumeFolder(target / "out.mp4", {"run": time.time()})
         jobs.render(
-            job, info, plan, made, lambda: open_encoder(row, EncodeOptions(), info, sample, True), restorer, progress
+            job,
+            info,
+            plan,
+            made,
+            lambda: open_encoder(row, EncodeOptions(), info, sample, True),
+            info.pixel_format,
+            restorer,
+            progress,
         )
         made.remove()
 
