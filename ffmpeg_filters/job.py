@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -29,7 +29,7 @@ from ffmpeg_filters.spool import PART_FRAMES, Coded, Spool
 from restore_plugin import plan as plans
 from restore_plugin.errors import InputError, NothingFound, OutputError, RestoreError
 from restore_plugin.masks.tracks import LinkOptions, link, linked
-from restore_plugin.pipeline import ahead, flow
+from restore_plugin.pipeline import flow, staged
 from restore_plugin.regions import clip, restore_frame
 from restore_plugin.types import Box, Finder, Region, Restorer
 
@@ -213,13 +213,14 @@ def scan(job: Job, info: VideoInfo, plan: Path, detections: Path, finder: Finder
     seen = _detections_so_far(detections)
     progress.stage("scanning", info.frames, seen)
     with detections.open("a", encoding="utf-8") as file:
-        frames = ahead(read_frames(info, progress.warn), 4)
-        for frame in frames:
-            if frame.index < seen:
+
+        def work(frame: PlanesFrame) -> tuple[PlanesFrame, list[Region] | None]:
+            return frame, look(job, finder, frame, info.seconds_of(frame)) if frame.index >= seen else None
+
+        for frame, regions in staged(read_frames(info, progress.warn), work, 4):
+            if regions is None:
                 continue
-            seconds = info.seconds_of(frame)
-            regions = look(job, finder, frame, seconds)
-            entry = {"frame": frame.index, "seconds": round(seconds, 4)}
+            entry = {"frame": frame.index, "seconds": round(info.seconds_of(frame), 4)}
             file.write(json.dumps({**entry, "regions": [plans.region_to_json(region) for region in regions]}) + "\n")
             progress.step()
     rate = progress.end()
@@ -289,10 +290,14 @@ def render(
     restored = 0
     progress.stage("restoring", info.frames, done)
 
-    def work(frame: PlanesFrame) -> tuple[PlanesFrame, int]:
-        regions = reader.at(frame.index)
-        if frame.index < done or not job.span.holds(info.seconds_of(frame)):
-            return frame, 0
+    def planned() -> Iterator[tuple[PlanesFrame, Sequence[Region]]]:
+        for frame in read_frames(info, warn):
+            regions = reader.at(frame.index)
+            wanted = frame.index >= done and job.span.holds(info.seconds_of(frame))
+            yield frame, regions if wanted else ()
+
+    def work(pair: tuple[PlanesFrame, Sequence[Region]]) -> tuple[PlanesFrame, int]:
+        frame, regions = pair
         return frame, restore_frame(frame, regions, restorer)
 
     warn = progress.warn if done == 0 and job.plan else _silent(progress, job)
@@ -311,7 +316,7 @@ def render(
             encoder.close_part()
 
     try:
-        flow(read_frames(info, warn), work, sink)
+        flow(planned(), work, sink)
         encoder.close_part()
     except OSError as error:
         raise OutputError(

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import queue
 import threading
+from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from fractions import Fraction
 from typing import TypeVar
 
@@ -137,20 +139,36 @@ def ahead(items: Iterable[Item], count: int) -> Generator[Item, None, None]:
         thread.join()
 
 
-def staged(items: Iterable[Item], work: Callable[[Item], Result], depth: int) -> Iterator[Result]:
-    """`work` done on items that are read ahead."""
+def staged(items: Iterable[Item], work: Callable[[Item], Result], depth: int, workers: int = 2) -> Iterator[Result]:
+    """`work` done on items that are read ahead, on `workers` of them at once; results in the items' order."""
     source = ahead(items, depth)
-    try:
-        for item in source:
-            yield work(item)
-    finally:
-        source.close()
+    waiting: deque[Future[Result]] = deque()
+    with ThreadPoolExecutor(workers, "work") as pool:
+        try:
+            failure: Exception | None = None
+            while True:
+                try:
+                    waiting.append(pool.submit(work, next(source)))
+                except StopIteration:
+                    break
+                except Exception as error:  # of reading: what was read before still comes out
+                    failure = error
+                    break
+                if len(waiting) > workers:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+            if failure is not None:
+                raise failure
+        finally:
+            source.close()
+            pool.shutdown(cancel_futures=True)
 
 
 def flow(
     items: Iterable[Item], work: Callable[[Item], Result], sink: Callable[[Result], object], depth: int = 4
 ) -> None:
-    """Read, work and write side by side: three threads, at most `depth` items between two of them.
+    """Read, work and write side by side, at most `depth` items between two of them.
 
     An error in any of them ends the run and is raised; so does an exception in the calling thread (Ctrl-C).
     """
