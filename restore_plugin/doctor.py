@@ -85,7 +85,7 @@ EXTRAS = (
     Extra("demo", ("skimage",), "a photograph for restore-video demo"),
     Extra("train", ("torch", "onnx", "onnxscript"), "training and export of the networks"),
     Extra("bench", ("skimage",), "the benchmarks"),
-    Extra("dev", ("pytest", "ruff", "mypy", "skimage", "onnxruntime"), "the tests"),
+    Extra("dev", ("pytest", "ruff", "mypy", "skimage", "onnxruntime", "onnx"), "the tests"),
 )
 # the encoders that ffmpeg_filters asks FFmpeg for, best first; a test compares the two lists
 ENCODERS = {
