@@ -54,12 +54,6 @@ class Layout:
     def dtype(self) -> npt.DTypeLike:
         return np.uint8 if self.depth == 8 else np.dtype("<u2")
 
-    @property
-    def chroma_block(self) -> tuple[int, int]:
-        """Pixels (x, y) that share a chroma sample."""
-        last = self.components[-1]
-        return 1 << last.shift_x, 1 << last.shift_y
-
 
 @lru_cache
 def layout_of(name: str) -> Layout:
@@ -114,10 +108,6 @@ class PlanesFrame:
     @property
     def time_base(self) -> Fraction | None:
         return self.frame.time_base
-
-    @property
-    def chroma_block(self) -> tuple[int, int]:
-        return self.layout.chroma_block
 
     def check(self) -> None:
         """Raises Refused for colour that cannot be read."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import Any, Protocol, TypeAlias
@@ -175,14 +175,3 @@ class Engine(Protocol):
 
     def run(self, inputs: Mapping[str, npt.NDArray[Any]]) -> dict[str, npt.NDArray[Any]]: ...
     def close(self) -> None: ...
-
-
-def union(boxes: Iterable[Box]) -> Box:
-    """The smallest box around all of them."""
-    several = list(boxes)
-    return Box.between(
-        min(b.x for b in several),
-        min(b.y for b in several),
-        max(b.right for b in several),
-        max(b.bottom for b in several),
-    )
