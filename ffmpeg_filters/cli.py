@@ -198,7 +198,7 @@ def quiet_codecs() -> None:
     """FFmpeg's own chatter says nothing that a user could act on."""
     import av.logging
 
-    av.logging.set_level(av.logging.PANIC)
+    av.logging.set_level(None)  # no callback into Python: it would take the interpreter lock from codec threads
     os.environ.setdefault("SVT_LOG", "0")
 
 
