@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from fractions import Fraction
 from typing import TypeVar
 
@@ -139,30 +137,14 @@ def ahead(items: Iterable[Item], count: int) -> Generator[Item, None, None]:
         thread.join()
 
 
-def staged(items: Iterable[Item], work: Callable[[Item], Result], depth: int, workers: int = 2) -> Iterator[Result]:
-    """`work` done on items that are read ahead, on `workers` of them at once; results in the items' order."""
+def staged(items: Iterable[Item], work: Callable[[Item], Result], depth: int) -> Iterator[Result]:
+    """`work` done on items that are read ahead."""
     source = ahead(items, depth)
-    waiting: deque[Future[Result]] = deque()
-    with ThreadPoolExecutor(workers, "work") as pool:
-        try:
-            failure: Exception | None = None
-            while True:
-                try:
-                    waiting.append(pool.submit(work, next(source)))
-                except StopIteration:
-                    break
-                except Exception as error:  # of reading: what was read before still comes out
-                    failure = error
-                    break
-                if len(waiting) > workers:
-                    yield waiting.popleft().result()
-            while waiting:
-                yield waiting.popleft().result()
-            if failure is not None:
-                raise failure
-        finally:
-            source.close()
-            pool.shutdown(cancel_futures=True)
+    try:
+        for item in source:
+            yield work(item)
+    finally:
+        source.close()
 
 
 def flow(
