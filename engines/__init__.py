@@ -1,59 +1,69 @@
 """Engines run an ONNX file: `run({name: array}) -> {name: array}`. They know nothing of pictures.
 
-`open_engine(name, path)` is the only door; a further engine is one file here and one row of `ENGINES`.
+`open_engine(engine, path)` is the only door; a further engine is one file here and one row of `ENGINES`. What it does:
+choose (`choices`), build where the backend builds (in a process of its own, kept in the `engines.cache`), load, and
+check the engine against a known answer before anything is restored with it.
 """
 
 from __future__ import annotations
 
+import functools
 import importlib
-from collections.abc import Mapping
-from concurrent.futures import Future
+import threading
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Protocol, TypeAlias
+from typing import TYPE_CHECKING
 
-import numpy.typing as npt
+from engines.contract import (
+    PRECISIONS,
+    Arrays,
+    Backend,
+    Engine,
+    EngineError,
+    MissingPackage,
+    OutOfMemory,
+    Profile,
+    Target,
+    UnknownEngine,
+    WrongAnswer,
+)
 
-Arrays: TypeAlias = Mapping[str, npt.NDArray[Any]]
+if TYPE_CHECKING:
+    from engines.cache import Cache
 
+__all__ = [
+    "AUTO",
+    "DEFAULT",
+    "ENGINES",
+    "PRECISIONS",
+    "Arrays",
+    "Backend",
+    "Choice",
+    "Engine",
+    "EngineError",
+    "MissingPackage",
+    "OutOfMemory",
+    "Profile",
+    "Row",
+    "Target",
+    "UnknownEngine",
+    "WrongAnswer",
+    "backend_of",
+    "choices",
+    "is_ready",
+    "open_choice",
+    "open_engine",
+    "split",
+]
 
-class Engine(Protocol):
-    """A network that is ready to run; thread-safe."""
-
-    name: str
-
-    def run(self, inputs: Arrays) -> dict[str, npt.NDArray[Any]]: ...
-    def submit(self, inputs: Arrays) -> Future[dict[str, npt.NDArray[Any]]]:
-        """Start a run and return at once; several may be under way."""
-        ...
-
-    def close(self) -> None: ...
-    def __enter__(self) -> Engine: ...
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None: ...
-
-
-class EngineError(Exception):
-    """An engine could not be opened; the message says why and what to do."""
-
-
-class UnknownEngine(EngineError):
-    """There is no engine of that name."""
-
-
-class MissingPackage(EngineError):
-    """An engine's package is not installed; `extra` brings it."""
-
-    def __init__(self, message: str, extra: str) -> None:
-        super().__init__(message)
-        self.extra = extra
+Tell = Callable[[str], None]
 
 
 @dataclass(frozen=True)
 class Row:
-    """One engine: where it is, what it needs to be importable, and the extra that brings it."""
+    """One backend: where it is, what it needs to be importable, and the extra that brings it."""
 
     module: str
     type: str
@@ -62,24 +72,230 @@ class Row:
 
 
 ENGINES: dict[str, Row] = {
-    "openvino": Row("engines.openvino_engine", "OpenVinoEngine", "openvino", None),
-    "onnxruntime": Row("engines.onnxruntime_engine", "OnnxRuntimeEngine", "onnxruntime", "onnxruntime"),
+    "openvino": Row("engines.openvino_engine", "OpenVinoBackend", "openvino", None),
+    "onnxruntime": Row("engines.onnxruntime_engine", "OnnxRuntimeBackend", "onnxruntime", "onnxruntime"),
+    "tensorrt": Row("engines.tensorrt_engine", "TensorRt", "tensorrt", "tensorrt"),
+    "tensorrt_rtx": Row("engines.tensorrt_engine", "TensorRtRtx", "tensorrt_rtx_bindings", "rtx"),
+    "torch": Row("engines.torch_engine", "TorchBackend", "torch", "torch"),
 }
 DEFAULT = "openvino"
+# For an NVIDIA GPU, the fastest first. Everywhere else the default: on CPUs it was the fastest in fp32, or as fast as
+# the fastest, for every network (docs/engines.md); a race at every start would cost more than it could win.
+AUTO = ("tensorrt", "tensorrt_rtx", "onnxruntime", "torch")
+ALIASES = {"rtx": "tensorrt_rtx"}
 
 
-def open_engine(name: str, path: Path) -> Engine:
-    """Open the network in an ONNX file; "auto" is the default engine. Raises EngineError; never falls back."""
-    name = DEFAULT if name == "auto" else name
-    if name not in ENGINES:
-        raise UnknownEngine(f"expected an engine out of {', '.join(ENGINES)} or auto, got {name}")
-    row = ENGINES[name]
+@dataclass(frozen=True)
+class Choice:
+    """What would run a network, in which precision, and why in half a sentence."""
+
+    backend: str
+    device: str
+    precision: str
+    reason: str
+
+    def __str__(self) -> str:
+        return f"engine {self.backend} on {self.device} in {self.precision} ({self.reason})"
+
+
+def split(engine: str) -> tuple[str, str]:
+    """ "NAME[:device]" as (name, device or ""). Raises UnknownEngine; loads no backend."""
+    name, _, device = engine.partition(":")
+    name = ALIASES.get(name, name)
+    if name not in (*ENGINES, "auto") or (name == "auto" and device):
+        raise UnknownEngine(f"expected an engine out of {', '.join(ENGINES)} or auto, got {engine}")
+    return name, device.lower()
+
+
+def backend_of(name: str) -> Backend:
+    """Raises MissingPackage, and EngineError where the backend is installed but does not start."""
+    return _backend(name, ENGINES[name])
+
+
+@functools.lru_cache
+def _backend(name: str, row: Row) -> Backend:
     try:
-        kind = getattr(importlib.import_module(row.module), row.type)
+        backend: Backend = getattr(importlib.import_module(row.module), row.type)()
     except ImportError as error:
-        what = f"the engine {name} needs {row.package}, which does not import ({error})"
+        what = f"the engine {name} needs {row.package}, which does not import ({' '.join(str(error).split())})"
         if row.extra is None:
             raise EngineError(f"{what}; install restore-plugin again") from error
         raise MissingPackage(f"{what}; pip install 'restore-plugin[{row.extra}]'", row.extra) from error
-    engine: Engine = kind(path)
-    return engine
+    except EngineError:
+        raise
+    except Exception as error:  # a driver that is too old, a library that does not load
+        raise EngineError(f"the engine {name} does not start: {' '.join(str(error).split())}") from error
+    return backend
+
+
+def choices(engine: str = "auto", precision: str = "auto") -> list[Choice]:
+    """What could run here, the best first; with a name, that alone. Raises EngineError where there is nothing.
+
+    The precision "auto" is the backend's own preference: fp32 on CPUs, so that every machine gives the same picture,
+    also where bf16 would be faster.
+    """
+    name, device = split(engine)
+    if precision not in PRECISIONS:
+        raise UnknownEngine(f"expected a precision out of {', '.join(PRECISIONS)}, got {precision}")
+    if name != "auto":
+        return [_choice(name, device, precision, "as asked for")]
+    found, passed = [], []
+    gpu = nvidia_driver()
+    for candidate in AUTO if gpu else ():
+        try:
+            choice = _choice(candidate, "", precision, "chosen by auto: the fastest for this GPU")
+        except MissingPackage:
+            continue
+        except EngineError as error:
+            passed.append(f"{candidate} was passed over: {error}")
+            continue
+        if not choice.device.startswith("cpu"):
+            found.append(choice)
+    why = "; ".join(passed) or ("no installed engine uses this GPU" if gpu else "the fastest without an NVIDIA GPU")
+    if found:
+        why = "the fastest without a GPU"
+    try:
+        return [*found, _choice(DEFAULT, "", precision, f"chosen by auto: {why}")]
+    except UnknownEngine:
+        if found:
+            return found
+        raise
+
+
+def nvidia_driver() -> bool:
+    """Whether one is there; so cheap a look that torch and others need not be imported to find out."""
+    if any(Path(path).exists() for path in ("/dev/nvidiactl", "/dev/nvhost-gpu", "/dev/dxg")):
+        return True
+    import ctypes.util
+    import sys
+
+    return sys.platform == "win32" and ctypes.util.find_library("nvcuda") is not None
+
+
+def _choice(name: str, device: str, precision: str, reason: str) -> Choice:
+    backend = backend_of(name)
+    there = backend.devices()
+    if not there:
+        raise EngineError(f"the engine {name} is installed, but finds no device here that it runs on")
+    if device and device not in there:
+        raise UnknownEngine(f"expected a device of {name} out of {', '.join(there)}, got {device}")
+    if precision not in ("auto", *backend.precisions):
+        can = ", ".join(backend.precisions)
+        raise UnknownEngine(f"expected a precision of {name} on this machine out of auto, {can}, got {precision}")
+    return Choice(name, device or there[0], backend.precisions[0] if precision == "auto" else precision, reason)
+
+
+def open_engine(
+    engine: str,
+    path: Path,
+    precision: str = "auto",
+    *,
+    profile: Profile | None = None,
+    tell: Tell | None = None,
+    deterministic: bool = False,
+) -> Engine:
+    """Open the network in an ONNX file. Raises EngineError.
+
+    `engine`: "auto", "NAME" or "NAME:device"; one asked for by name never falls back. `precision`: auto, fp32, fp16 or
+    bf16. `tell` gets a sentence about what was chosen and why, and about all that did not go as it should.
+    `deterministic`: one backend for good; without it, auto answers with the fastest that is ready while it builds a
+    faster one in the background.
+    """
+    say = tell or (lambda text: None)
+    first, *others = choices(engine, precision)
+    try:
+        if others and not deterministic and not is_ready(first, path, profile=profile):
+            now = _first_of(others, path, profile, say)
+            say(f"building {first.backend} for {first.device} in {first.precision} meanwhile")
+            return _switching(now, first, path, profile, say)
+        return _first_of([first], path, profile, say)
+    except EngineError as error:
+        if not others:
+            raise
+        say(f"{first.backend} was passed over: {error}")
+    return _first_of(others, path, profile, say)
+
+
+def _first_of(candidates: list[Choice], path: Path, profile: Profile | None, say: Tell) -> Engine:
+    """The first that opens; the last one's error is the caller's."""
+    *before, last = candidates
+    for choice in before:
+        try:
+            if not is_ready(choice, path, profile=profile):
+                continue  # the first one is being built already
+            opened = open_choice(choice, path, profile=profile, tell=say)
+        except EngineError as error:
+            say(f"{choice.backend} was passed over: {error}")
+            continue
+        say(str(choice))
+        return opened
+    opened = open_choice(last, path, profile=profile, tell=say)
+    say(str(last))
+    return opened
+
+
+def _switching(now: Engine, later: Choice, path: Path, profile: Profile | None, say: Tell) -> Engine:
+    from engines.switching import SwitchingEngine
+
+    stop = threading.Event()
+    return SwitchingEngine(
+        now, lambda: open_choice(later, path, profile=profile, tell=say, stop=stop), say, cancel=stop.set
+    )
+
+
+def is_ready(choice: Choice, path: Path, *, profile: Profile | None = None) -> bool:
+    """Whether `open_choice` would not have to build. Raises EngineError."""
+    from engines.cache import Cache, key_of
+
+    backend = backend_of(choice.backend)
+    target = Target(choice.device, choice.precision, profile)
+    if not backend.builds:
+        return True
+    key, cache = key_of(path, backend, target), Cache()
+    return cache.has(key) or any(True for _ in cache.portable(key, backend.machine("")))
+
+
+def open_choice(
+    choice: Choice,
+    path: Path,
+    *,
+    profile: Profile | None = None,
+    tell: Tell | None = None,
+    cache: Cache | None = None,
+    build_seconds: float | None = None,
+    stop: threading.Event | None = None,
+) -> Engine:
+    """One of `choices`, built if need be, and checked. `stop`, set from elsewhere, ends a build. Raises EngineError."""
+    from engines.building import BUILD_SECONDS, build_apart
+    from engines.cache import Cache, key_of
+    from engines.check import check
+
+    row, backend = ENGINES[choice.backend], backend_of(choice.backend)
+    target = Target(choice.device, choice.precision, profile)
+
+    def accept(built: bytes) -> tuple[Engine, dict[str, float] | None]:
+        engine = backend.load(path, built, target)
+        if choice.backend == DEFAULT and choice.device == "cpu" and choice.precision == "fp32":
+            return engine, None  # it is what others are checked against
+        try:
+            errors = check(engine, path, profile)
+        except BaseException:
+            engine.close()
+            raise
+        return engine, {"largest": errors.largest, "mean": errors.mean}
+
+    if not backend.builds:
+        return accept(b"")[0]
+    cache, key = cache or Cache(tell=tell), key_of(path, backend, target)
+    if not cache.has(key):
+        for entry in cache.portable(key, backend.machine("")):
+            with suppress(EngineError):  # made for other devices than this
+                return accept(entry.payload)[0]
+    seconds = BUILD_SECONDS if build_seconds is None else build_seconds
+
+    def build() -> bytes:
+        if tell is not None:
+            tell(f"building {path.name} for {choice.backend} on {choice.device}; it is kept for the next time")
+        return build_apart(row.module, row.type, path, target, seconds, stop)
+
+    return cache.get(key, build, accept)

@@ -1,67 +1,126 @@
-"""OpenVINO: the default engine, on any CPU."""
+"""OpenVINO: the default engine, on any CPU and on Intel's GPUs."""
 
 from __future__ import annotations
 
+import functools
 import os
 import threading
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections import defaultdict
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
+import numpy as np
 import numpy.typing as npt
 import openvino
 
-from engines import Arrays, EngineError
+from engines.base import Input, SerialEngine
+from engines.contract import Engine, EngineError, Target, UnknownEngine
 
-# float32 everywhere, so that machines with bfloat16 answer as those without; each region's size leaves compiled code
-# behind, of which a long video needs only the latest
-SETTINGS = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "f32", "CPU_RUNTIME_CACHE_CAPACITY": "64"}
+# what a device says it computes in, as we name it; int8 needs another network
+PRECISIONS = {"FP32": "fp32", "FP16": "fp16", "BF16": "bf16"}
+HINTS = {"fp32": "f32", "fp16": "f16", "bf16": "bf16"}
+
+# The first use of `data` in a process fills a static table under a C++ lock, and lets go of Python's while it does. A
+# second thread that comes by then holds Python's lock and waits for the other one, for ever (seen in 2026.4.1, about
+# one run in twenty; benchmarks/engine_stress.py). So it is used once here, where the import keeps other threads out.
+_ = openvino.Tensor(np.zeros(1, np.float32)).data
+
+# One inference at a time on a device, whatever the network: OpenVINO splits each over all cores, and two at once took
+# 1.5 to 3 times as long as one after the other (2 cores). Two streams (NUM_STREAMS) were no faster than that either.
+RUNNING: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)
 
 
-class OpenVinoEngine:
-    """One compiled network. `run` and `submit` may be called from several threads."""
+class OpenVinoBackend:
+    """Computes in what is asked for: fp32 by default, also where the device would rather take less."""
+
+    name = "openvino"
+    extra = None
+    builds = False  # compiling takes under a second
+
+    def __init__(self) -> None:
+        can = {precision for device in core().available_devices for precision in precisions_on(device)}
+        self.precisions = tuple(name for name in PRECISIONS.values() if name in can)
+
+    def devices(self) -> tuple[str, ...]:
+        """A GPU on the processor's own chip is slower than the processor at fp32, a card is not."""
+        found = core().available_devices
+        cards = [device for device in found if device != "CPU" and "DISCRETE" in str(kind_of(device))]
+        first = [*cards, *(["CPU"] if "CPU" in found else [])]
+        return tuple(device.lower() for device in [*first, *(device for device in found if device not in first)])
+
+    def machine(self, device: str) -> dict[str, str]:
+        facts = {"openvino": openvino.__version__}
+        return {**facts, "device": core().get_property(device.upper(), "FULL_DEVICE_NAME")} if device else facts
+
+    def build(self, onnx: Path, target: Target) -> bytes:
+        return b""
+
+    def load(self, onnx: Path, built: bytes, target: Target) -> Engine:
+        device = (target.device or self.devices()[0]).upper()
+        can = precisions_on(device)
+        if target.precision not in can:
+            raise UnknownEngine(
+                f"expected a precision that openvino computes in on this {device}, {' or '.join(can)}, "
+                f"got {target.precision}"
+            )
+        return OpenVinoEngine(onnx, device, target.precision)
+
+
+class OpenVinoEngine(SerialEngine):
+    """One compiled network, one request: every new request would allocate its own tensors, gigabytes in a long run."""
 
     name = "openvino"
 
-    def __init__(self, path: Path, device: str = "CPU") -> None:
-        # OpenVINO sends usage statistics unless told otherwise; nothing of a user's work leaves the machine
-        os.environ.setdefault("OPENVINO_TELEMETRY", "0")
+    def __init__(self, path: Path, device: str = "CPU", precision: str = "fp32") -> None:
+        settings = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": HINTS[precision]}
+        if device == "CPU":
+            # each region's size leaves compiled code behind, of which a long video needs only the latest
+            settings["CPU_RUNTIME_CACHE_CAPACITY"] = "64"
         try:
-            core = openvino.Core()
-            self._model = core.compile_model(str(path), device, SETTINGS)
+            self._model = core().compile_model(str(path), device, settings)
+            self._request = self._model.create_infer_request()
+            asked = {port.get_any_name(): input_of(port) for port in self._model.inputs}
+            self._outputs = [port.get_any_name() for port in self._model.outputs]
         except RuntimeError as error:
             raise EngineError(f"OpenVINO could not load {path} on {device}: {what_failed(error)}") from error
-        self._lock = threading.Lock()
-        self._idle: list[Any] = []
-        self._pool = ThreadPoolExecutor(2)
-        self._outputs = [output.get_any_name() for output in self._model.outputs]
+        super().__init__(device.lower(), precision, asked, RUNNING[device])
 
-    def run(self, inputs: Arrays) -> dict[str, npt.NDArray[Any]]:
-        with self._lock:
-            request = self._idle.pop() if self._idle else self._model.create_infer_request()
-        try:
-            request.infer(dict(inputs))
-            return {name: request.get_tensor(name).data.copy() for name in self._outputs}
-        finally:
-            with self._lock:
-                self._idle.append(request)  # requests are kept: each new one would allocate its own tensors
+    def _infer(self, inputs: dict[str, npt.NDArray[Any]]) -> dict[str, npt.NDArray[Any]]:
+        self._request.infer(inputs)
+        return {name: self._request.get_tensor(name).data.copy() for name in self._outputs}
 
-    def submit(self, inputs: Arrays) -> Future[dict[str, npt.NDArray[Any]]]:
-        return self._pool.submit(self.run, inputs)
+    def _release(self) -> None:
+        del self._request, self._model
 
-    def close(self) -> None:
-        self._pool.shutdown()
-        self._idle.clear()
-        del self._model
+    def _what_failed(self, error: Exception) -> str:
+        return what_failed(error)
 
-    def __enter__(self) -> OpenVinoEngine:
-        return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
+@functools.cache
+def core() -> Any:
+    # OpenVINO sends usage statistics unless told otherwise; nothing of a user's work leaves the machine
+    os.environ.setdefault("OPENVINO_TELEMETRY", "0")
+    return openvino.Core()
+
+
+def kind_of(device: str) -> Any:
+    try:
+        return core().get_property(device, "DEVICE_TYPE")
+    except RuntimeError:  # not every device tells
+        return ""
+
+
+def precisions_on(device: str) -> tuple[str, ...]:
+    try:
+        can = core().get_property(device, "OPTIMIZATION_CAPABILITIES")
+    except RuntimeError as error:
+        raise UnknownEngine(f"openvino finds no device {device}: {what_failed(error)}") from None
+    return tuple(ours for theirs, ours in PRECISIONS.items() if theirs in can)
+
+
+def input_of(port: Any) -> Input:
+    shape = tuple(None if axis.is_dynamic else axis.get_length() for axis in port.get_partial_shape())
+    return Input(np.dtype(port.get_element_type().to_dtype()), shape)
 
 
 def what_failed(error: BaseException) -> str:

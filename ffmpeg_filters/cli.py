@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from restore_plugin import __version__
+from restore_plugin import __version__, catalog
 from restore_plugin.errors import InputError, RestoreError
 
 if TYPE_CHECKING:
@@ -32,6 +32,7 @@ again to go on). Pixelation destroys detail: what comes back is plausible, not e
 
 
 def parser(scan: bool = False) -> argparse.ArgumentParser:
+    tasks = ", ".join(f"{row.name} ({row.summary})" for row in catalog.TASKS)
     known = argparse.ArgumentParser(
         prog=COMMAND + (" scan" if scan else ""),
         usage=None if scan else "\n" + USAGE,
@@ -43,7 +44,7 @@ def parser(scan: bool = False) -> argparse.ArgumentParser:
     )
     known.add_argument("inputs", nargs="+", type=Path, metavar="IN", help="video files, or folders of them")
     known.add_argument("-o", "--output", type=Path, help="output file; a folder for several inputs")
-    known.add_argument("--task", default="demosaic", help="demosaic (default): undo pixelation")
+    known.add_argument("--task", default="demosaic", help=f"{tasks}; default: demosaic")
     known.add_argument("--overwrite", action="store_true", help="replace an output that is there already")
     known.add_argument(
         "--start",
@@ -63,7 +64,9 @@ def parser(scan: bool = False) -> argparse.ArgumentParser:
     known.add_argument(
         "--block", type=block_of, metavar="N[xM]", help="block size in px, for --regions; measured if left out"
     )
-    known.add_argument("--engine", default="auto", help="what runs the networks: auto (default), openvino, onnxruntime")
+    known.add_argument("--engine", default="auto", metavar="NAME[:DEVICE]", help=catalog.ENGINE_HELP)
+    known.add_argument("--precision", default="auto", help=catalog.PRECISION_HELP)
+    known.add_argument("--deterministic", action="store_true", help=catalog.DETERMINISTIC_HELP)
     known.add_argument("--quiet", action="store_true", help="say nothing but errors")
     known.add_argument("--json", action="store_true", help="progress and results as JSON lines on standard output")
     known.add_argument("--version", action="version", version=f"{COMMAND} {__version__}")
@@ -222,6 +225,10 @@ def make_jobs(options: argparse.Namespace, scan: bool) -> list[Job]:
     into_folder = len(sources) > 1 or options.inputs[0].is_dir()
     if into_folder and options.output and options.output.exists() and not options.output.is_dir():
         raise InputError(f"expected a folder for the outputs of several inputs, {options.output} is a file")
+    if scan and not row.needs_mask:
+        raise InputError(f"{row.task} works on whole frames: there is nothing to scan; restore at once")
+    engine = catalog.EngineOptions(options.engine, options.precision, options.deterministic)
+    engine.check(row)
     hand = tuple(hand_region(text, options.block) for text in options.regions)
     jobs = []
     for source in sources:
@@ -249,7 +256,7 @@ def make_jobs(options: argparse.Namespace, scan: bool) -> list[Job]:
                 hand,
                 plan,
                 linear,
-                options.engine,
+                engine,
             )
         )
     if len({job.target for job in jobs}) < len(jobs):
@@ -291,24 +298,22 @@ def make_builders(job: Job, progress: Progress) -> Builders:
     """What opens the networks, once for all inputs, when the first of them needs it."""
     from functools import lru_cache
 
-    from engines import DEFAULT
     from ffmpeg_filters.job import Builders
     from restore_plugin import catalog
     from restore_plugin.types import Finder, RestoreOptions, Restorer
 
     row = catalog.method(job.method)
+    tell = catalog.once(progress.say)
 
     @lru_cache
     def restorer() -> Restorer:
-        if row.weights and job.engine == "auto":
-            progress.say(f"engine: {DEFAULT} on the CPU (the default; choose another with --engine)")
-        return catalog.build_restorer(row, job.engine, RestoreOptions(linear_light=job.linear_light))
+        return catalog.build_restorer(row, job.engine, RestoreOptions(linear_light=job.linear_light), tell)
 
     @lru_cache
     def finder() -> Finder:
-        found = catalog.build_finder(catalog.task(job.task), job.engine)
+        found = catalog.build_finder(catalog.task(job.task), job.engine, tell)
         if found is None:
             raise InputError(f"{job.task} does not find by itself what to restore; give --regions or --plan")
         return found
 
-    return Builders(restorer, finder)
+    return Builders(restorer, finder, whole_frames=not row.needs_mask)

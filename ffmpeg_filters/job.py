@@ -27,11 +27,12 @@ from ffmpeg_filters.progress import Progress
 from ffmpeg_filters.reader import VideoInfo, first_frame, open_input, probe, read_frames, reason, video_stream
 from ffmpeg_filters.spool import PART_FRAMES, Coded, Spool
 from restore_plugin import plan as plans
+from restore_plugin.catalog import EngineOptions
 from restore_plugin.errors import InputError, NothingFound, OutputError, RestoreError
 from restore_plugin.masks.tracks import LinkOptions, link, linked
-from restore_plugin.pipeline import flow, staged
-from restore_plugin.regions import clip, restore_frame
-from restore_plugin.types import Box, Finder, Region, Restorer
+from restore_plugin.pipeline import flow, staged, with_neighbours
+from restore_plugin.regions import clip, restore_frame, whole
+from restore_plugin.types import Box, Finder, Pixels, Region, Restorer
 
 NOTE = "restored by restore-plugin {version} ({task}, {method}): restored pixels are plausible, not evidence"
 
@@ -68,7 +69,7 @@ class Job:
     hand: tuple[HandRegion, ...] = ()
     plan: Path | None = None
     linear_light: bool = False
-    engine: str = "auto"
+    engine: EngineOptions = field(default_factory=EngineOptions)
 
     def settings(self) -> dict[str, Any]:
         """For the resume folder: a run with other settings starts anew."""
@@ -84,6 +85,7 @@ class Builders:
 
     restorer: Callable[[], Restorer]
     finder: Callable[[], Finder]
+    whole_frames: bool = False  # the method need not be told where: without regions it restores all of a frame
 
 
 def look(job: Job, finder: Finder, frame: PlanesFrame, seconds: float) -> list[Region]:
@@ -155,7 +157,7 @@ def run(job: Job, build: Builders, progress: Progress) -> dict[str, Any]:
         muxer.check(row, job.encode, sample, extradata)
         if folder.resumed and folder.holds_work:
             progress.say(f"going on with the run that was cut off ({folder.path})")
-        plan = job.plan or make_plan(job, info, folder, build, progress)
+        plan = job.plan or (None if build.whole_frames else make_plan(job, info, folder, build, progress))
         frames = render(job, info, plan, folder, open_next, pixel_format, build.restorer(), progress)
         spool = Spool(folder.spool)
         spool.close()
@@ -276,31 +278,35 @@ def _detection_times(path: Path) -> Iterator[tuple[int, float]]:
 def render(
     job: Job,
     info: VideoInfo,
-    plan: Path,
+    plan: Path | None,
     folder: ResumeFolder,
     open_next: Callable[[], Any],
     pixel_format: str,
     restorer: Restorer,
     progress: Progress,
 ) -> int:
-    """Decode, restore and encode side by side, into the spool. Returns how many frames were restored."""
+    """Decode, restore and encode side by side, into the spool. Returns how many frames were restored.
+
+    Without a plan whole frames are restored, or in each the regions given by hand.
+    """
     spool = Spool(folder.spool)
-    reader = plans.PlanReader(plan, job.task)
+    reader = plans.PlanReader(plan, job.task) if plan else None
     done = spool.frames
     restored = 0
     progress.stage("restoring", info.frames, done)
 
-    def planned() -> Iterator[tuple[PlanesFrame, Sequence[Region]]]:
-        for frame in read_frames(info, warn):
-            regions = reader.at(frame.index)
+    def planned() -> Iterator[tuple[PlanesFrame, Sequence[Region], Sequence[Pixels]]]:
+        for frame, neighbours in with_neighbours(read_frames(info, warn), whole_rgb, restorer.needs.context):
+            regions = reader.at(frame.index) if reader else regions_without_plan(job, frame, info.seconds_of(frame))
             wanted = frame.index >= done and job.span.holds(info.seconds_of(frame))
-            yield frame, regions if wanted else ()
+            yield frame, regions if wanted else (), neighbours
 
-    def work(pair: tuple[PlanesFrame, Sequence[Region]]) -> tuple[PlanesFrame, int]:
-        frame, regions = pair
-        return frame, restore_frame(frame, regions, restorer)
+    def work(item: tuple[PlanesFrame, Sequence[Region], Sequence[Pixels]]) -> tuple[PlanesFrame, int]:
+        frame, regions, neighbours = item
+        return frame, restore_frame(frame, regions, restorer, neighbours)
 
-    warn = progress.warn if done == 0 and job.plan else _silent(progress, job)
+    # a scan has told what is wrong with the input
+    warn = (lambda _: None) if folder.detections.exists() else progress.warn
     encoder = PartEncoder(spool, open_next, pixel_format)
 
     def sink(result: tuple[PlanesFrame, int]) -> None:
@@ -323,16 +329,21 @@ def render(
             f"{job.target} could not be written: {reason(error)}; free some space and run the same command again"
         ) from None
     finally:
-        reader.close()
+        if reader:
+            reader.close()
         spool.close()
     progress.end()
     return restored
 
 
-def _silent(progress: Progress, job: Job) -> Callable[[str], None]:
-    """The scan has told what is wrong with the input; without a scan the render tells."""
-    scanned = not job.plan and not (job.hand and all(hand.region.block for hand in job.hand))
-    return (lambda _: None) if scanned else progress.warn
+def whole_rgb(frame: PlanesFrame) -> Pixels:
+    return frame.read_rgb(Box(0, 0, frame.width, frame.height))
+
+
+def regions_without_plan(job: Job, frame: PlanesFrame, seconds: float) -> list[Region]:
+    if not job.hand:
+        return whole(frame)
+    return [hand.region for hand in job.hand if hand.span.holds(seconds)]
 
 
 class PartEncoder:
@@ -389,11 +400,16 @@ def preview(job: Job, build: Builders, seconds: float, picture: Path) -> int:
     else:
         plans.check_inside([hand.region for hand in job.hand], (info.width, info.height))
         given = [hand.region for hand in job.hand if hand.span.holds(seconds)]
-        measured = given and all(region.block for region in given)
-        regions = given if measured else look(job, build.finder(), frame, seconds)
+        if build.whole_frames:
+            regions = regions_without_plan(job, frame, seconds)
+        elif given and all(region.block for region in given):
+            regions = given
+        else:
+            regions = look(job, build.finder(), frame, seconds)
     if not regions:
-        raise NothingFound(f"no mosaic was found at {seconds} s in {job.source}; nothing was written")
-    restore_frame(frame, regions, build.restorer())
+        raise NothingFound(f"nothing to restore was found at {seconds} s in {job.source}; nothing was written")
+    restorer = build.restorer()
+    restore_frame(frame, regions, restorer, (before,) * (2 * restorer.needs.context))
     pair = np.concatenate((before, frame.read_rgb(whole)), axis=1)
     ok, data = cv2.imencode(".png", np.round(pair[..., ::-1] * 255).astype(np.uint8))
     assert ok

@@ -20,36 +20,39 @@ __version__ = "0.1.0"
 __all__ = ["__version__", "load", "process"]
 
 
-def load(name: str, engine: str = "auto") -> PictureRestorer:
+def load(name: str, engine: str = "auto", precision: str = "auto") -> PictureRestorer:
     """The restorer of a task ("demosaic": its default method) or of a method ("cellnet").
 
-    `engine`: "auto" or the name of an engine; an engine asked for by name never falls back. Raises
-    `restore_plugin.errors.InputError` for a name that is not in the catalogue.
+    `engine`: "auto", "NAME" or "NAME:device"; an engine asked for by name never falls back. `precision`: what it
+    computes in, "auto", "fp32", "fp16" or "bf16". Raises `restore_plugin.errors.InputError` for a name that is not in
+    the catalogue.
     """
     from restore_plugin import catalog
     from restore_plugin.pipeline import PictureRestorer
 
     method = catalog.method(name)
-    return PictureRestorer(
-        catalog.build_restorer(method, engine), catalog.build_finder(catalog.task(method.task), engine)
-    )
+    wanted = catalog.EngineOptions(engine, precision)
+    restorer, finder = catalog.build_restorer(method, wanted), catalog.build_finder(catalog.task(method.task), wanted)
+    return PictureRestorer(restorer, finder, method.needs_mask)
 
 
-def process(frames: Iterable[Image], task: str, engine: str = "auto") -> Iterator[Image]:
+def process(
+    frames: Iterable[Image], task: str, engine: str = "auto", precision: str = "auto"
+) -> Iterator[Image]:
     """Restore a stream of pictures, one by one and in order; a frame with nothing to restore passes unchanged.
 
     `frames`: RGB (H, W, 3), uint8, uint16 or float32 in [0, 1]. A few frames are restored ahead of the caller. For
     files, `restore-video` knows more: it looks at the whole clip before it decides where the regions are.
     """
     from restore_plugin.errors import NothingFound
-    from restore_plugin.pipeline import ahead
+    from restore_plugin.pipeline import ahead, as_pixels, with_neighbours
 
-    restore = load(task, engine)
+    restore = load(task, engine, precision)
 
     def each() -> Iterator[Image]:
-        for frame in frames:
+        for frame, neighbours in with_neighbours(frames, as_pixels, restore.restorer.needs.context):
             try:
-                yield restore(frame)
+                yield restore(frame, neighbours=neighbours)
             except NothingFound:
                 yield frame
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
@@ -13,6 +14,13 @@ if TYPE_CHECKING:
     from restore_plugin.types import Engine, Finder, RestoreOptions, Restorer
 
 WEIGHTS = Path(__file__).parent / "weights"
+# for the command lines, which must not load the engines to say this; a test compares
+ENGINE_HELP = (
+    "what runs the networks: auto (default: the fastest here), openvino, onnxruntime, tensorrt, tensorrt_rtx (or rtx), "
+    "torch; NAME:DEVICE chooses a device (see `restore-plugin engines list`)"
+)
+PRECISION_HELP = "what the networks are computed in: auto (default; on CPUs fp32), fp32, fp16, bf16"
+DETERMINISTIC_HELP = "stay with one engine: do not go on with a faster one that was built meanwhile"
 
 
 @dataclass(frozen=True)
@@ -29,7 +37,7 @@ class Method:
     needs_mask: bool = True
     context: int = 0  # frames before and after
     multiple: int = 1  # px; sides of the input
-    engines: tuple[str, ...] = ()
+    engines: tuple[str, ...] = ()  # that it runs on; empty: on all
 
 
 @dataclass(frozen=True)
@@ -43,6 +51,8 @@ class Task:
     invents: bool = True  # what comes back is plausible, not evidence
 
 
+Tell = Callable[[str], None]
+
 METHODS = (
     Method(
         "cellnet",
@@ -51,7 +61,6 @@ METHODS = (
         "restore_plugin.demosaic:Demosaic",
         "ours; residual blocks and sub-pixel tail as in EDSR (Lim et al. 2017)",
         weights="cellnet.onnx",
-        engines=("openvino", "onnxruntime"),
     ),
     Method(
         "bicubic",
@@ -96,21 +105,66 @@ def method(name: str) -> Method:
     raise InputError(f"expected a task or method out of {', '.join(names)}, got {name}")
 
 
-def build_restorer(row: Method, engine: str = "auto", options: RestoreOptions | None = None) -> Restorer:
-    """Raises InputError for an engine that the method does not run on, RestoreError where it does not open."""
-    from engines import ENGINES
+@dataclass(frozen=True)
+class EngineOptions:
+    """What runs the networks.
 
-    allowed = ("auto", *(row.engines or ENGINES))
-    if engine not in allowed:
-        raise InputError(f"expected an engine for {row.name} out of {', '.join(allowed)}, got {engine}")
-    return cast("Restorer", _resolve(row.build)(_open(row.weights, engine), options))
+    `engine`: "auto", "NAME" or "NAME:device". `precision`: auto, fp32, fp16 or bf16. `deterministic`: auto stays with
+    what it started on; otherwise it may go on with a faster engine once that is built.
+    """
+
+    engine: str = "auto"
+    precision: str = "auto"
+    deterministic: bool = False
+
+    def check(self, row: Method) -> None:
+        """Raises InputError for an engine that is unknown, or that the method does not run on."""
+        from engines import ENGINES, PRECISIONS, UnknownEngine, split
+
+        try:
+            name, _ = split(self.engine)
+        except UnknownEngine as error:
+            raise InputError(str(error)) from None
+        allowed = ("auto", *(row.engines or ENGINES))
+        if name not in allowed:
+            raise InputError(f"expected an engine for {row.name} out of {', '.join(allowed)}, got {self.engine}")
+        if self.precision not in PRECISIONS:
+            raise InputError(f"expected a precision out of {', '.join(PRECISIONS)}, got {self.precision}")
 
 
-def build_finder(of: Task, engine: str = "auto") -> Finder | None:
+def build_restorer(
+    row: Method,
+    engine: str | EngineOptions = "auto",
+    options: RestoreOptions | None = None,
+    tell: Tell | None = None,
+) -> Restorer:
+    """`tell` gets a sentence about the engine that was chosen, and about what did not go as it should.
+
+    Raises InputError for an engine that the method does not run on, RestoreError where it does not open.
+    """
+    wanted = EngineOptions(engine) if isinstance(engine, str) else engine
+    wanted.check(row)
+    return cast("Restorer", _resolve(row.build)(_open(row.weights, wanted, tell), options))
+
+
+def build_finder(of: Task, engine: str | EngineOptions = "auto", tell: Tell | None = None) -> Finder | None:
+    wanted = EngineOptions(engine) if isinstance(engine, str) else engine
     for row in FINDERS:
         if row.name == of.finder:
-            return cast("Finder", _resolve(row.build)(_open(row.weights, engine)))
+            return cast("Finder", _resolve(row.build)(_open(row.weights, wanted, tell)))
     return None
+
+
+def once(say: Tell) -> Tell:
+    """Says each sentence once: a job opens several networks on the same engine."""
+    said: set[str] = set()
+
+    def tell(text: str) -> None:
+        if text not in said:
+            said.add(text)
+            say(text)
+
+    return tell
 
 
 def _resolve(name: str):  # type: ignore[no-untyped-def]
@@ -118,16 +172,18 @@ def _resolve(name: str):  # type: ignore[no-untyped-def]
     return getattr(importlib.import_module(module), attribute)
 
 
-def _open(weights: str | None, engine: str) -> Engine | None:
+def _open(weights: str | None, wanted: EngineOptions, tell: Tell | None) -> Engine | None:
     if weights is None:
         return None
     from engines import EngineError, MissingPackage, UnknownEngine, open_engine
 
     try:
-        return open_engine(engine, WEIGHTS / weights)
+        return open_engine(
+            wanted.engine, WEIGHTS / weights, wanted.precision, tell=tell, deterministic=wanted.deterministic
+        )
     except UnknownEngine as error:
         raise InputError(str(error)) from None
     except MissingPackage as error:
-        raise MissingExtra(f"the engine {engine}", error.extra) from error
+        raise MissingExtra(f"the engine {wanted.engine}", error.extra) from error
     except EngineError as error:
         raise RestoreError(str(error)) from error

@@ -1,4 +1,4 @@
-"""`restore-plugin`: what works on this machine (`doctor`), and the table of methods (`methods`).
+"""`restore-plugin`: what works on this machine (`doctor`), the table of methods (`methods`), and the `engines`.
 
 Nothing heavy is imported before there is work.
 """
@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from typing import Any, NoReturn
 
-from restore_plugin import __version__, catalog
+from restore_plugin import __version__, catalog, engines_cli
 from restore_plugin.errors import InputError, RestoreError
 
 PROGRAM = "restore-plugin"
@@ -22,8 +22,11 @@ MAIN_JOB = "restore-video --task demosaic"
 INTERRUPTED = 130  # as shells number a process that Ctrl-C ended
 EPILOG = f"""\
 exit codes: 0 done; for doctor, {MAIN_JOB} works here
-            1 doctor: it does not work here; methods: the manifest cannot be read
+            1 doctor: it does not work here; methods: the manifest cannot be read;
+              engines: one cannot be built, or answers wrongly
             2 bad usage
+            5 engines build -o: the folder cannot be written to
+            6 an extra is missing
 """
 
 
@@ -39,8 +42,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = list(sys.argv[1:] if argv is None else argv) or ["--help"]
     try:
         options = parser().parse_args(arguments)
-        command: Callable[[bool], int] = options.command
-        return command(options.json)
+        command: Callable[[argparse.Namespace], int] = options.command
+        return command(options)
     except SystemExit as stop:  # --help and --version have said what they had to
         return int(stop.code or 0)
     except KeyboardInterrupt:
@@ -61,12 +64,13 @@ def parser() -> Parser:
     made.add_argument("--version", action="version", version=f"{PROGRAM} {__version__}")
     commands = made.add_subparsers(metavar="COMMAND", required=True)
     for name, command, summary in (
-        ("doctor", doctor, "tell what works here, what does not, and what would help"),
-        ("methods", methods, "print the table of tasks and methods"),
+        ("doctor", lambda options: doctor(options.json), "tell what works here, what does not, and what would help"),
+        ("methods", lambda options: methods(options.json), "print the table of tasks and methods"),
     ):
         own = commands.add_parser(name, help=summary, description=f"{summary[0].upper()}{summary[1:]}.")
         own.add_argument("--json", action="store_true", help="one JSON object on standard output")
         own.set_defaults(command=command)
+    engines_cli.add_commands(commands)
     return made
 
 
@@ -128,7 +132,7 @@ def methods(as_json: bool = False) -> int:
             row["name"],
             "yes" if row["default"] else "",
             row["summary"],
-            ", ".join(row["engines"]) or "none needed",
+            (", ".join(row["engines"]) or "any") if row["weights"] else "none needed",
             weights_text(row["weights"]),
             row["source"],
         ]

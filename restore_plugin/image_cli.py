@@ -8,9 +8,9 @@ import math
 import os
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
@@ -55,17 +55,12 @@ class Options:
     """What holds for all pictures of a run. `boxes`: (x, y, width, height) in px; `block`, `phase`: (x, y) in px."""
 
     method: catalog.Method
-    engine: str = "auto"
+    engine: catalog.EngineOptions = field(default_factory=catalog.EngineOptions)
     linear_light: bool = False
     boxes: tuple[tuple[int, int, int, int], ...] = ()
     mask: Path | None = None
     block: tuple[float, float] | None = None
     phase: tuple[float, float] | None = None
-
-    @property
-    def needs_engine(self) -> bool:
-        """For the method, or to find or measure what is to be restored."""
-        return self.method.weights is not None or self.block is None or not (self.boxes or self.mask)
 
 
 @dataclass(frozen=True)
@@ -77,19 +72,20 @@ class Job:
 class Tools:
     """What the pictures of a run share, each made when it is first needed."""
 
-    def __init__(self, options: Options) -> None:
+    def __init__(self, options: Options, tell: Callable[[str], None]) -> None:
         self.options = options
+        self.tell = tell
 
     @cached_property
     def restorer(self) -> Restorer:
         from restore_plugin.types import RestoreOptions
 
         options = self.options
-        return catalog.build_restorer(options.method, options.engine, RestoreOptions(options.linear_light))
+        return catalog.build_restorer(options.method, options.engine, RestoreOptions(options.linear_light), self.tell)
 
     @cached_property
     def finder(self) -> Finder:
-        finder = catalog.build_finder(catalog.task(self.options.method.task), self.options.engine)
+        finder = catalog.build_finder(catalog.task(self.options.method.task), self.options.engine, self.tell)
         if finder is None:
             raise InputError(f"{self.options.method.name} does not find by itself what to restore; give --mask")
         return finder
@@ -142,7 +138,9 @@ def parser() -> Parser:
     add("--block", metavar="B or XxY", help="size of the mosaic's blocks in px, such as 8 or 8x6.5 (default: measured)")
     add("--phase", metavar="X,Y", help="with --block: where in px two grid lines cross (default: the region's corner)")
     add("--linear-light", action="store_true", help="the mosaic was averaged in linear light, as GIMP does")
-    add("--engine", default="auto", help="what runs the networks: auto, openvino, onnxruntime (default: auto)")
+    add("--engine", default="auto", metavar="NAME[:DEVICE]", help=catalog.ENGINE_HELP)
+    add("--precision", default="auto", help=catalog.PRECISION_HELP)
+    add("--deterministic", action="store_true", help=catalog.DETERMINISTIC_HELP)
     add("--json", action="store_true", help="one JSON object a line on stdout for each picture")
     add("--quiet", action="store_true", help="report errors only")
     add("--version", action="version", version=f"{PROGRAM} {__version__}")
@@ -152,12 +150,13 @@ def parser() -> Parser:
 def run(arguments: argparse.Namespace) -> int:
     options = parse_options(arguments)
     jobs = plan_jobs(arguments)
-    tools = Tools(options)
-    _ = tools.restorer, options.mask and tools.mask  # what fails here fails for all
-    if options.engine == "auto" and options.needs_engine and not arguments.quiet:
-        from engines import DEFAULT
 
-        print(f"{PROGRAM}: engine {DEFAULT} (the default; choose another with --engine)", file=sys.stderr)
+    def say(text: str) -> None:
+        if not arguments.quiet:
+            print(f"{PROGRAM}: {text}", file=sys.stderr)
+
+    tools = Tools(options, catalog.once(say))
+    _ = tools.restorer, options.mask and tools.mask  # what fails here fails for all
     first_failure = 0
     for job in jobs:
         try:
@@ -176,11 +175,8 @@ def parse_options(arguments: argparse.Namespace) -> Options:
     method = catalog.method(arguments.method or arguments.task)
     if method.task != catalog.task(arguments.task).name:
         raise InputError(f"{method.name} is a method for {method.task}, not for {arguments.task}; change one of them")
-    if arguments.engine != "auto":
-        from engines import ENGINES
-
-        if arguments.engine not in ENGINES:
-            raise InputError(f"expected an engine out of auto, {', '.join(ENGINES)}, got {arguments.engine}")
+    engine = catalog.EngineOptions(arguments.engine, arguments.precision, arguments.deterministic)
+    engine.check(method)
     if arguments.phase and not arguments.block:
         raise InputError("--phase says where a grid of known size lies; give --block, too")
     boxes = []
@@ -200,7 +196,7 @@ def parse_options(arguments: argparse.Namespace) -> Options:
     if arguments.phase:
         x, y = numbers(arguments.phase, ",", 2, "--phase x,y in px")
         phase = x, y
-    return Options(method, arguments.engine, arguments.linear_light, tuple(boxes), arguments.mask, block, phase)
+    return Options(method, engine, arguments.linear_light, tuple(boxes), arguments.mask, block, phase)
 
 
 def numbers(text: str, separator: str, count: int, expected: str) -> list[float]:
@@ -316,6 +312,8 @@ def regions_of(still: Still, tools: Tools) -> list[Region]:
             size = f"{tools.mask.shape[1]}x{tools.mask.shape[0]}"
             raise InputError(f"expected a mask of the picture's size, {width}x{height}, got {size}; scale the mask")
         regions = regions_under(tools.mask)
+    if not options.method.needs_mask:
+        return regions or [Region(Box(0, 0, width, height))]
     luma = ArrayFrame(still.pixels).luma()
     block, given = options.block, bool(regions)
     if not given:

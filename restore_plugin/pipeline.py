@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import collections
 import queue
 import threading
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from fractions import Fraction
-from typing import TypeVar
+from typing import TypeAlias, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 from restore_plugin.errors import InputError, NothingFound
-from restore_plugin.regions import measured, regions_under, restore_frame
+from restore_plugin.regions import measured, regions_under, restore_frame, whole
 from restore_plugin.types import Box, Finder, Frame, Image, Luma, Mask, Pixels, Region, Restorer
 
 LUMA = np.array([0.299, 0.587, 0.114], np.float32)  # BT.601, as cv2 and the finder's training
@@ -20,6 +22,7 @@ SCALES = {np.dtype(np.uint8): 255.0, np.dtype(np.uint16): 65535.0, np.dtype(np.f
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
+Window: TypeAlias = tuple[Item, tuple[Pixels, ...]]
 
 
 class ArrayFrame:
@@ -57,40 +60,86 @@ class ArrayFrame:
         self.image[box.slices][mask] = values[mask].astype(self.image.dtype)
 
 
-class PictureRestorer:
-    """What `restore_plugin.load` returns: call it with a picture, get the restored picture."""
+def as_pixels(image: Image) -> Pixels:
+    """A picture as RGB float32 in [0, 1]."""
+    return ArrayFrame(image).read_rgb(Box(0, 0, image.shape[1], image.shape[0]))
 
-    def __init__(self, restorer: Restorer, finder: Finder | None) -> None:
+
+class PictureRestorer:
+    """What `restore_plugin.load` returns: call it with a picture, get the restored picture.
+
+    `needs_place`: it has to be told, or to find, where to restore; otherwise the whole picture is.
+    """
+
+    def __init__(self, restorer: Restorer, finder: Finder | None, needs_place: bool = True) -> None:
         self.restorer = restorer
         self.finder = finder
+        self.needs_place = needs_place
 
-    def __call__(self, image: Image, where: npt.NDArray[np.bool_] | Sequence[Region] | None = None) -> Image:
+    def __call__(
+        self,
+        image: Image,
+        where: npt.NDArray[np.bool_] | Sequence[Region] | None = None,
+        neighbours: Sequence[Pixels] = (),
+    ) -> Image:
         """Restore a picture; the input stays as it is.
 
         `image`: RGB (H, W, 3), uint8, uint16 or float32 in [0, 1]; the same shape and type come back. `where`: bool
         (H, W), True = restore; or regions with what the task needs to know (their block sizes, say); without it they
-        are found. Raises NothingFound where there is nothing to restore, InputError for anything else unexpected.
+        are found, or all is restored. `neighbours`: frames before and after, float32, for methods that use them.
+        Raises NothingFound where there is nothing to restore, InputError for anything else unexpected.
         """
         frame = ArrayFrame(np.array(image, order="C"))
         regions = self.regions(frame, where)
         if not regions:
             raise NothingFound("nothing to restore was found in the picture; mark the place with a mask or regions")
-        restore_frame(frame, regions, self.restorer)
+        restore_frame(frame, regions, self.restorer, neighbours)
         return frame.image
 
     def regions(self, frame: Frame, where: npt.NDArray[np.bool_] | Sequence[Region] | None = None) -> list[Region]:
-        """The regions of a frame: given, measured under a mask, or found."""
-        if where is not None and not isinstance(where, np.ndarray):
-            return list(where)
-        if self.finder is None:
-            raise InputError("this method does not find by itself what to restore; pass a mask or regions")
+        """The regions of a frame: given, measured under a mask, found, or all of it."""
         if where is None:
-            return self.finder.find(frame.luma())
+            if self.finder is not None:
+                return self.finder.find(frame.luma())
+            if self.needs_place:
+                raise InputError("this method does not find by itself what to restore; pass a mask or regions")
+            return whole(frame)
+        if not isinstance(where, np.ndarray):
+            return list(where)
         if where.shape != (frame.height, frame.width) or where.dtype != bool:
             raise InputError(
                 f"expected a bool mask of shape {(frame.height, frame.width)}, got {where.dtype} {where.shape}"
             )
-        return measured(regions_under(where), frame.luma(), self.finder)
+        regions = regions_under(where)
+        return measured(regions, frame.luma(), self.finder) if self.finder else regions
+
+
+def with_neighbours(items: Iterable[Item], read: Callable[[Item], Pixels], context: int) -> Iterator[Window[Item]]:
+    """Every item with what `read` says of the `context` items before and after it; the ends are repeated.
+
+    `read` is called once for each, before the item is handed out: restoring it later does not change its neighbours'.
+    """
+    if context == 0:
+        yield from ((item, ()) for item in items)
+        return
+    window: collections.deque[tuple[Item, Pixels]] = collections.deque()
+    at = 0  # which of the window comes next
+    for item in items:
+        window.append((item, read(item)))
+        if len(window) > at + context:
+            yield _from_window(window, at, context)
+            at += 1
+            if at > context:
+                window.popleft()
+                at -= 1
+    while at < len(window):
+        yield _from_window(window, at, context)
+        at += 1
+
+
+def _from_window(window: collections.deque[tuple[Item, Pixels]], at: int, context: int) -> Window[Item]:
+    places = [min(max(at + step, 0), len(window) - 1) for step in range(-context, context + 1) if step]
+    return window[at][0], tuple(window[place][1] for place in places)
 
 
 def ahead(items: Iterable[Item], count: int) -> Generator[Item, None, None]:
@@ -137,14 +186,34 @@ def ahead(items: Iterable[Item], count: int) -> Generator[Item, None, None]:
         thread.join()
 
 
-def staged(items: Iterable[Item], work: Callable[[Item], Result], depth: int) -> Iterator[Result]:
-    """`work` done on items that are read ahead."""
+def staged(items: Iterable[Item], work: Callable[[Item], Result], depth: int, workers: int = 2) -> Iterator[Result]:
+    """`work` done on items that are read ahead, on `workers` of them at once; results in the items' order.
+
+    Two at once: while one waits for its network, which uses all cores, the other's arrays are made ready. Engines run
+    one inference at a time.
+    """
     source = ahead(items, depth)
-    try:
-        for item in source:
-            yield work(item)
-    finally:
-        source.close()
+    waiting: collections.deque[Future[Result]] = collections.deque()
+    with ThreadPoolExecutor(workers, "work") as pool:
+        try:
+            failure: Exception | None = None
+            while True:
+                try:
+                    waiting.append(pool.submit(work, next(source)))
+                except StopIteration:
+                    break
+                except Exception as error:  # of reading: what was read before still comes out
+                    failure = error
+                    break
+                if len(waiting) > workers:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+            if failure is not None:
+                raise failure
+        finally:
+            source.close()
+            pool.shutdown(cancel_futures=True)
 
 
 def flow(

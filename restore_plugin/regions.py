@@ -9,7 +9,9 @@ import cv2
 import numpy as np
 
 from restore_plugin.errors import InputError
-from restore_plugin.types import Box, Finder, Frame, Luma, Mask, Region, Restorer
+from restore_plugin.types import Box, Finder, Frame, Luma, Mask, Pixels, Region, Restorer
+
+UNCHANGED = 2.0**-17  # of [0, 1]: less than a level of 16 bits; such pixels are not written, so they stay as decoded
 
 
 def clip(region: Region, width: int, height: int) -> Region | None:
@@ -23,16 +25,26 @@ def clip(region: Region, width: int, height: int) -> Region | None:
     return replace(region, box=box, outline=region.outline or (corners,))
 
 
-def restore_frame(frame: Frame, regions: Sequence[Region], restorer: Restorer) -> int:
-    """Restore every region of a frame in place; returns how many. Where regions overlap, the surer one counts."""
-    whole = Box(0, 0, frame.width, frame.height)
+def whole(frame: Frame) -> list[Region]:
+    """The frame as one region, for tasks that need not be told where."""
+    return [Region(Box(0, 0, frame.width, frame.height))]
+
+
+def restore_frame(
+    frame: Frame, regions: Sequence[Region], restorer: Restorer, neighbours: Sequence[Pixels] = ()
+) -> int:
+    """Restore every region of a frame in place; returns how many. Where regions overlap, the surer one counts.
+
+    `neighbours`: the whole frames before and after, in order, as they were before anything was restored.
+    """
+    picture = Box(0, 0, frame.width, frame.height)
     taken: Mask | None = np.zeros((frame.height, frame.width), bool) if len(regions) > 1 else None
     done = 0
     for region in sorted(regions, key=lambda region: -region.confidence):
         inside = clip(region, frame.width, frame.height)
         if inside is None:
             continue
-        around = inside.box.grow(*restorer.margin(inside), within=whole)
+        around = inside.box.grow(*restorer.margin(inside), within=picture)
         local = inside.shift(-around.x, -around.y)
         mask: Mask = np.zeros((around.height, around.width), bool)
         mask[local.box.slices] = inside.mask()
@@ -41,9 +53,11 @@ def restore_frame(frame: Frame, regions: Sequence[Region], restorer: Restorer) -
             taken[around.slices] |= mask
         if not mask.any():
             continue
-        out = restorer(frame.read_rgb(around), mask, (), local)
+        pixels = frame.read_rgb(around)
+        out = restorer(pixels, mask, [neighbour[around.slices] for neighbour in neighbours], local)
         rows, columns = local.box.slices
-        frame.write_rgb(inside.box, out[rows, columns], mask[rows, columns])
+        changed = np.abs(out[rows, columns] - pixels[rows, columns]).max(axis=2) > UNCHANGED
+        frame.write_rgb(inside.box, out[rows, columns], mask[rows, columns] & changed)
         done += 1
     return done
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import Any, Protocol, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
+
+from engines.contract import Engine as Engine  # part of what restorers are made of
 
 # element types stand in the comments: numpy's stubs widen float32 at every step
 Pixels: TypeAlias = npt.NDArray[Any]  # (H, W, 3) float32 RGB in [0, 1], gamma-encoded
@@ -166,12 +168,3 @@ class Finder(Protocol):
     def measure(self, luma: Luma, mask: Mask) -> Region | None:
         """The region that `mask` (of the picture's size) marks, with what the task needs to know; None if unclear."""
         ...
-
-
-class Engine(Protocol):
-    """Runs one network: `run({name: array}) -> {name: array}`. Knows nothing of pictures."""
-
-    name: str
-
-    def run(self, inputs: Mapping[str, npt.NDArray[Any]]) -> dict[str, npt.NDArray[Any]]: ...
-    def close(self) -> None: ...

@@ -1,11 +1,13 @@
-"""Pictures for training: decoded once into memory, batches made in a background thread."""
+"""Pictures for training: decoded once into memory, drawn by shares, batches made in a background thread."""
 
 from __future__ import annotations
 
+import itertools
 import os
 import queue
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -18,6 +20,17 @@ Batch = TypeVar("Batch")
 
 SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".pgm", ".ppm", ".tif", ".tiff"}
 HOLD_OUT_EVERY = 20  # this file of every folder, by name, is for validation
+
+SETS = {  # what the shipped networks were trained on; every file's own licence allows it
+    "photos/cq100": "CQ100 pictures (CC BY-SA 4.0, per image)",
+    "photos/wallpapers": "budgie-backgrounds (CC0 1.0), lomiri-wallpapers (CC BY / CC BY-SA / CC0)",
+    "photos/cars": "LIRE test data, Ferrari (CC BY 2.0, CC BY-SA 2.0)",
+    "photos/aerial": "OpenDroneMap aerial pictures (CC BY-SA 4.0)",
+    "photos/gopr0477": "GoPro sequence 0477_11_00, Nah et al. 2017 (CC BY 4.0)",
+    "photos/clothing": "clothing-dataset-small (CC0 1.0)",
+    "photos/grocery": "GroceryStoreDataset (MIT)",
+    "faces/caltech": "Caltech-101 Faces_easy (CC BY 4.0)",
+}
 
 
 def picture_files(folder: Path) -> list[Path]:
@@ -48,11 +61,43 @@ def read_rgb(path: Path, longest: int | None = None) -> Picture:
     return cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB).astype(np.uint8)
 
 
-class Background(Iterator[Batch]):
-    """Batches from `make`, a few ahead, made in one thread; an error in it is raised by `next`."""
+@dataclass(frozen=True)
+class Library:
+    """Pictures of several sets in memory. `shares`: how often each set is drawn."""
 
-    def __init__(self, make: Callable[[], Batch], ahead: int = 4) -> None:
+    shares: Mapping[str, float]
+    training: Mapping[str, Sequence[Picture]]
+    held_out: Mapping[str, Sequence[Picture]]
+
+    def choose(self, random: np.random.Generator, held_out: bool = False) -> Picture:
+        sets = self.held_out if held_out else self.training
+        shares = np.array([self.shares[name] for name in sets])
+        pictures = sets[list(sets)[int(random.choice(len(sets), p=shares / shares.sum()))]]
+        return pictures[int(random.integers(len(pictures)))]
+
+
+def load_library(folder: Path, shares: Mapping[str, float], limit: int | None = None, longest: int = 1600) -> Library:
+    """The sets named in `shares` that lie in `folder`, at most `limit` pictures of each.
+
+    Raises FileNotFoundError where there is none of them.
+    """
+    training, held_out = {}, {}
+    for name in shares:
+        if (folder / name).is_dir():
+            kept, held = split(picture_files(folder / name))
+            training[name] = [read_rgb(path, longest) for path in kept[:limit]]
+            held_out[name] = [read_rgb(path, longest) for path in held[:limit]]
+    if not training:
+        raise FileNotFoundError(f"expected one of {', '.join(shares)} in {folder}, found none")
+    return Library(shares, training, held_out)
+
+
+class Background(Iterator[Batch]):
+    """Batches `make(first)`, `make(first + 1)` ..., a few ahead, made in one thread; `next` raises an error in it."""
+
+    def __init__(self, make: Callable[[int], Batch], first: int = 0, ahead: int = 4) -> None:
         self._queue: queue.Queue[Batch | BaseException] = queue.Queue(ahead)
+        self._numbers = itertools.count(first)
         self._make = make
         cv2.setNumThreads(1)  # its threads would compete with those that train
         threading.Thread(target=self._run, daemon=True).start()
@@ -60,7 +105,7 @@ class Background(Iterator[Batch]):
     def _run(self) -> None:
         try:
             while True:
-                self._queue.put(self._make())
+                self._queue.put(self._make(next(self._numbers)))
         except BaseException as error:  # handed to the thread that trains
             self._queue.put(error)
 

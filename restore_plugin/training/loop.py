@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-import argparse
 import copy
 import json
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
+
+from restore_plugin.training import data
 
 Batch = tuple[Tensor, ...]
 
@@ -29,30 +31,7 @@ class Options:
     save_every_seconds: float = 120.0
     validate_every_seconds: float = 300.0
     threads: int = 0  # 0: torch's own choice
-
-
-LICENCE = "Apache-2.0"
-PHOTOGRAPHS = {  # what the shipped networks were trained on; every file's own licence allows it
-    "photos/cq100": "CQ100 pictures (CC BY-SA 4.0, per image)",
-    "photos/wallpapers": "budgie-backgrounds (CC0 1.0), lomiri-wallpapers (CC BY / CC BY-SA / CC0)",
-    "photos/cars": "LIRE test data, Ferrari (CC BY 2.0, CC BY-SA 2.0)",
-    "photos/aerial": "OpenDroneMap aerial pictures (CC BY-SA 4.0)",
-    "photos/gopr0477": "GoPro sequence 0477_11_00, Nah et al. 2017 (CC BY 4.0)",
-    "photos/clothing": "clothing-dataset-small (CC0 1.0)",
-    "photos/grocery": "GroceryStoreDataset (MIT)",
-    "faces/caltech": "Caltech-101 Faces_easy (CC BY 4.0)",
-}
-
-
-def arguments(description: str) -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(description=description)
-    parser.add_argument("--data", type=Path, required=True, help="folder with the training pictures")
-    parser.add_argument("--out", type=Path, required=True, help="folder for checkpoints, log and pictures")
-    parser.add_argument("--minutes", type=float, default=60, help="training time in all; the schedule is fitted to it")
-    parser.add_argument("--threads", type=int, default=0)
-    parser.add_argument("--export", action="store_true", help="write the trained network into restore_plugin/weights")
-    parser.add_argument("--limit", type=int, help="use only so many pictures (for a quick try)")
-    return parser
+    seed: int = 0  # of the batches
 
 
 def load_averaged(network: nn.Module, folder: Path) -> tuple[nn.Module, dict[str, Any]]:
@@ -83,20 +62,22 @@ class Averaged:
         decay = min(self.decay, (1 + step) / (10 + step))
         for mine, new in zip(self.network.parameters(), network.parameters(), strict=True):
             mine.lerp_(new, 1 - decay)
+        for mine, new in zip(self.network.buffers(), network.buffers(), strict=True):
+            mine.copy_(new)  # statistics of normalisation layers are averages already
 
 
 def train(
     network: nn.Module,
-    batches: Iterator[Batch],
+    make: Callable[[np.random.Generator], Batch],
     loss: Callable[[nn.Module, Batch], Tensor],
     validate: Callable[[nn.Module], dict[str, Any]],
     options: Options,
 ) -> nn.Module:
     """Train until the budget is used; return the averaged network.
 
-    `loss(network, batch)` is called under bfloat16 autocast where that is fast. State is kept in
-    `options.folder/checkpoint.pt`: weights, their average, optimiser, steps and seconds used; a run that finds one
-    continues it.
+    `make(random)` makes a batch; the n-th batch depends on the seed and n alone. `loss(network, batch)` is called under
+    bfloat16 autocast where that is fast. State is kept in `options.folder/checkpoint.pt`: weights, their average,
+    optimiser, steps and seconds used; a run that finds one continues it with the batch that came next.
     """
     if options.threads:
         torch.set_num_threads(options.threads)
@@ -114,6 +95,8 @@ def train(
         averaged.network.load_state_dict(state["averaged"])
         optimiser.load_state_dict(state["optimiser"])
         step, used = state["step"], state["seconds"]
+
+    batches = data.Background(lambda number: make(np.random.default_rng((options.seed, number))), step)
 
     def save() -> None:
         part = checkpoint.with_suffix(".part")

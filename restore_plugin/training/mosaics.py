@@ -40,7 +40,7 @@ def random_crop(
     stretch = float(random.uniform(0.8, 1.25)) if random.random() < 0.15 else 1.0
     blocks = np.clip([block * stretch, block / stretch], SMALLEST_BLOCK, LARGEST_BLOCK)
     # pictures are seldom sharp to the pixel: reduce some before they are pixelated
-    reduce = float(random.uniform(1.0, 2.0)) if random.random() < 0.5 else 1.0
+    reduce = float(random.uniform(1.0, 3.0)) if random.random() < 0.5 else 1.0
     shrink = min(reduce, height / (cells * blocks[1]), width / (cells * blocks[0]))
     axes, sizes, takes = [], [], []
     for size in blocks:

@@ -58,7 +58,8 @@ class Patch:
 
     @staticmethod
     def random(side: int, largest: int, random: np.random.Generator) -> Patch:
-        block = float(np.exp(random.uniform(np.log(4), np.log(64))))
+        largest_block = 9 if random.random() < 0.35 else 64  # small blocks are the hardest to see: more of them
+        block = float(np.exp(random.uniform(np.log(4), np.log(largest_block))))
         if random.random() < 0.7:
             block = float(round(block))
         stretch = float(random.uniform(0.75, 1.33)) if random.random() < 0.2 else 1.0

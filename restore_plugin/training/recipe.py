@@ -1,0 +1,116 @@
+"""What every recipe is made of, and the command that they share.
+
+    python -m restore_plugin.training.recipes.NAME --data PICTURES --out RUN --minutes 60 [--export]
+
+`PICTURES` holds a folder for each set that the recipe draws from (`shares`); those that are missing are left out. A
+run goes on where it stopped. `RUN` holds the checkpoint, `log.jsonl` (loss, rate, what validation found) and pictures.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from restore_plugin.catalog import WEIGHTS
+from restore_plugin.training import data, export, loop
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """One network's training.
+
+    `batch(library, random)` draws a batch; `loss(network, batch)`; `validator(library, folder)` prepares fixed held-out
+    samples and returns what judges a network on them, writing pictures into the folder; `spec()` tells how to export.
+    """
+
+    name: str  # of this recipe's file, and of the ONNX file
+    task: str
+    network: Callable[[], nn.Module]
+    shares: Mapping[str, float]
+    batch: Callable[[data.Library, np.random.Generator], loop.Batch]
+    loss: Callable[[nn.Module, loop.Batch], Tensor]
+    validator: Callable[[data.Library, Path], Callable[[nn.Module], dict[str, Any]]]
+    spec: Callable[[], export.Export]
+    rate: float = 5e-4  # of AdamW; without normalisation 1e-3 diverges
+
+
+def arguments(recipe: Recipe) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=f"Train {recipe.name} ({recipe.task}).")
+    parser.add_argument("--data", type=Path, required=True, help="folder with the training pictures")
+    parser.add_argument("--out", type=Path, required=True, help="folder for checkpoints, log and pictures")
+    parser.add_argument("--minutes", type=float, default=60, help="training time in all; the schedule is fitted to it")
+    parser.add_argument("--threads", type=int, default=0, help="0 (default): torch's own choice")
+    parser.add_argument("--seed", type=int, default=0, help="of the batches")
+    parser.add_argument("--export", action="store_true", help="write the trained network into restore_plugin/weights")
+    parser.add_argument("--limit", type=int, help="use only so many pictures of each set (for a quick try)")
+    return parser.parse_args()
+
+
+def run(recipe: Recipe, weights: Path = WEIGHTS) -> None:
+    """The command: train, and export if asked to."""
+    options = arguments(recipe)
+    library = data.load_library(options.data, recipe.shares, options.limit)
+    options.out.mkdir(parents=True, exist_ok=True)
+    judge = recipe.validator(library, options.out)
+    loop.train(
+        recipe.network(),
+        lambda random: recipe.batch(library, random),
+        recipe.loss,
+        judge,
+        loop.Options(options.out, options.minutes, recipe.rate, threads=options.threads, seed=options.seed),
+    )
+    if options.export:
+        ship(recipe, options.out, list(library.training), weights)
+
+
+def ship(recipe: Recipe, folder: Path, sets: list[str], weights: Path = WEIGHTS) -> None:
+    """Export the averaged network of a run and enter it in the manifest, with what its last validation found."""
+    network, how_far = loop.load_averaged(recipe.network(), folder)
+    file = f"{recipe.name}.onnx"
+    export.write_onnx(network, recipe.spec(), weights / file)
+    export.enter(
+        file,
+        {
+            "task": recipe.task,
+            "licence": export.LICENCE,
+            "parameters": sum(parameter.numel() for parameter in network.parameters()),
+            "data": {name: data.SETS[name] for name in sets},
+            "command": f"python -m restore_plugin.training.recipes.{recipe.name} --data PICTURES --out RUN --export",
+            "hardware": export.hardware(),
+            "measured": last_measured(folder),
+            **how_far,
+        },
+        weights,
+    )
+
+
+def last_measured(folder: Path) -> dict[str, Any]:
+    entries = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
+    found = [entry for entry in entries if "loss" not in entry]  # the others are the training's own
+    return {key: value for key, value in found[-1].items() if key not in ("step", "minutes")} if found else {}
+
+
+def tensors(*arrays: Any) -> loop.Batch:
+    """Pictures (N, H, W, C) as (N, C, H, W), all else as it is."""
+    return tuple(torch.from_numpy(np.ascontiguousarray(a.transpose(0, 3, 1, 2) if a.ndim == 4 else a)) for a in arrays)
+
+
+def psnr(found: Tensor, truth: Tensor) -> Tensor:
+    """(N,) dB of pictures (N, C, H, W) in [0, 1]."""
+    return -10 * torch.log10(((found.clamp(0, 1) - truth) ** 2).mean((1, 2, 3)) + 1e-8)
+
+
+def save_sheet(path: Path, rows: list[list[Tensor]]) -> None:
+    """Pictures (3, H, W) in [0, 1] of one size, in rows."""
+    sheet = torch.cat([torch.cat(row, 2) for row in rows], 1)
+    array = (sheet.clamp(0, 1) * 255).round().byte().permute(1, 2, 0).cpu().numpy()
+    cv2.imwrite(str(path), array[..., ::-1])

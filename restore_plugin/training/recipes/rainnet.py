@@ -1,0 +1,119 @@
+"""Train RainNet, the compact de-raining network.
+
+    python -m restore_plugin.training.recipes.rainnet --data PICTURES --out RUN --minutes 90
+
+Rain of every kind (restore_plugin.training.rain) falls on crops; a part of them stays dry, so that the network leaves
+alone what needs no repair. Loss: the distance to the clean crop (Charbonnier).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from restore_plugin.networks.rainnet import RainNet
+from restore_plugin.training import data, export, loop
+from restore_plugin.training.mosaics import compressed
+from restore_plugin.training.rain import LEVELS, Rain
+from restore_plugin.training.recipe import Recipe, psnr, run, save_sheet, tensors
+
+SHARES = {
+    "photos/cq100": 6,
+    "photos/wallpapers": 5,
+    "photos/cars": 2,
+    "photos/aerial": 2,
+    "photos/gopr0477": 1,
+    "photos/clothing": 2,
+    "photos/grocery": 2,
+    "faces/caltech": 1,
+}
+KINDS = {"dry": 0.08, "light": 0.24, "medium": 0.22, "heavy": 0.2, "very heavy": 0.16, "any": 0.1}  # shares
+BATCH = 16
+SIDE = 128  # px
+HELD_OUT = (16, 192)  # crops of each kind to judge with, and their side in px
+COMPRESSED = 0.2  # of the rainy crops went through JPEG
+
+
+def clean_crop(picture: data.Picture, side: int, random: np.random.Generator) -> Any:
+    """(side, side, 3) float32 in [0, 1], reduced by up to 2.5: rain is as sharp in small pictures as in large ones."""
+    height, width = picture.shape[:2]
+    take = min(height, width, int(side * random.uniform(1.0, 2.5)) if random.random() < 0.7 else side)
+    y, x = int(random.integers(height - take + 1)), int(random.integers(width - take + 1))
+    how = cv2.INTER_AREA if take >= side else cv2.INTER_CUBIC
+    crop = cv2.resize(picture[y : y + take, x : x + take], (side, side), interpolation=how)
+    if random.random() < 0.5:
+        crop = crop[:, ::-1]
+    return np.ascontiguousarray(crop).astype(np.float32) / 255
+
+
+def rainy(crop: Any, kind: str, random: np.random.Generator) -> Any:
+    if kind == "dry":
+        return crop
+    wet = Rain.random(random, None if kind == "any" else kind).fall(crop)
+    return compressed(wet, random) if random.random() < COMPRESSED else np.round(wet * 255) / np.float32(255)
+
+
+def batch(library: data.Library, random: np.random.Generator) -> loop.Batch:
+    clean = [clean_crop(library.choose(random), SIDE, random) for _ in range(BATCH)]
+    kinds = random.choice(list(KINDS), BATCH, p=list(KINDS.values()))
+    return tensors(np.stack([rainy(c, str(k), random) for c, k in zip(clean, kinds, strict=True)]), np.stack(clean))
+
+
+def loss(network: nn.Module, batch: loop.Batch) -> Tensor:
+    picture, truth = batch
+    miss = picture + network(picture).float() - truth
+    return torch.sqrt(miss**2 + 1e-6).mean()
+
+
+def validator(library: data.Library, folder: Path) -> Callable[[nn.Module], dict[str, Any]]:
+    """PSNR and gain over the rainy picture at every level, and the PSNR that dry pictures keep."""
+    sets = {}
+    for kind in ("dry", *LEVELS):
+        random = np.random.default_rng(1)
+        count, side = HELD_OUT
+        clean = [clean_crop(library.choose(random, held_out=True), side, random) for _ in range(count)]
+        sets[kind] = tensors(
+            np.stack([np.round(rainy(c, kind, random) * 255) / np.float32(255) for c in clean]), np.stack(clean)
+        )
+
+    @torch.no_grad()
+    def validate(network: nn.Module) -> dict[str, Any]:
+        result, sheet = {}, []
+        for kind, (picture, truth) in sets.items():
+            wet, clean = picture.to(loop.device()), truth.to(loop.device())
+            out = (wet + network(wet)).clamp(0, 1)
+            result[kind] = round(float(psnr(out, clean).mean()), 2)
+            if kind != "dry":
+                result[kind + "_gain"] = round(float((psnr(out, clean) - psnr(wet, clean)).mean()), 2)
+                sheet += [list(values[:6]) for values in (wet, out, clean)]
+        save_sheet(folder / "held_out.png", sheet)
+        return result
+
+    return validate
+
+
+def spec() -> export.Export:
+    def inputs(height: int, width: int) -> dict[str, Tensor]:
+        return {"picture": torch.rand(1, 3, height, width)}
+
+    sizes = {0: "batch", 2: "height", 3: "width"}
+    return export.Export(
+        inputs(96, 128), "residual", {"picture": sizes, "residual": sizes}, others=(inputs(16, 16), inputs(64, 240))
+    )
+
+
+RECIPE = Recipe("rainnet", "derain", RainNet, SHARES, batch, loss, validator, spec)
+
+
+def main() -> None:
+    run(RECIPE)
+
+
+if __name__ == "__main__":
+    main()
