@@ -177,6 +177,8 @@ def measure(path: Path, size: tuple[int, int], device: str, rounds: int, compile
         variants = list(variants_of(path, known, model, inputs, device, compiled, notes, stack))
         compare(variants, notes)
         rates = take_turns(variants, device, rounds)
+        if device == "cpu":
+            notes += crowded(variants)
     results = [result_of(each, variants, path.stem, f"{width}x{height}", gflop, rates) for each in variants]
     print_table(results, rates, gflop, device)
     for note in notes:
@@ -352,6 +354,22 @@ def take_turns(variants: list[Variant], device: str, rounds: int) -> dict[str, f
             if variant.overlapped:
                 variant.overlapped_seconds.append(seconds_a_call(variant.overlapped))
     return {precision: max(each) for precision, each in rates.items()}
+
+
+def crowded(variants: list[Variant]) -> list[str]:
+    """Torch's threads wait for each other after every layer: where others hold a core, one thread alone is faster."""
+    eager = next((each for each in variants if each.name == EAGER), None)
+    threads = torch.get_num_threads()
+    if eager is None or threads == 1:
+        return []
+    torch.set_num_threads(1)
+    alone = seconds_a_call(functools.partial(repeat, eager.call))
+    torch.set_num_threads(threads)
+    together = statistics.median(eager.seconds)
+    if alone >= together:
+        return []
+    told = f"{alone * 1000:.1f} ms, on {threads} {together * 1000:.1f} ms"
+    return [f"torch eager on one thread: {told}; do not quote its ratios unless the machine was quiet"]
 
 
 def repeat(call: Call, count: int) -> None:

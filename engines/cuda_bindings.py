@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from cuda.bindings import driver
 
+from engines.contract import EngineError
 from engines.cuda_memory import Bytes, Device, failed, no_driver
 
 
@@ -112,7 +113,8 @@ class BindingsStream:
         try:
             work()
         except BaseException:
-            driver.cuStreamEndCapture(self._stream)  # it fails, too; the stream is usable again
+            with contextlib.suppress(EngineError):  # where the capture itself broke; the stream is usable again
+                call(driver.cuGraphDestroy, call(driver.cuStreamEndCapture, self._stream))
             raise
         return BindingsGraph(call(driver.cuStreamEndCapture, self._stream), self._stream)
 

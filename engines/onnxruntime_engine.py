@@ -51,7 +51,8 @@ class OnnxRuntimeBackend:
         return tuple(device for device, provider in DEVICES.items() if provider in there)
 
     def machine(self, device: str) -> dict[str, str]:
-        return {"onnxruntime": onnxruntime.__version__, "provider": DEVICES.get(device, "")}
+        facts = {"onnxruntime": onnxruntime.__version__}
+        return {**facts, "provider": DEVICES[device]} if device else facts
 
     def build(self, onnx: Path, target: Target) -> bytes:
         return b""

@@ -92,7 +92,8 @@ def attempt(trt: Any, title: str, path: Path, target: Target, profile: Profile, 
         config.clear_flag(trt.BuilderFlag.TF32)  # fp32 means fp32: TF32 multiplies with 10 bits
     if not typed and target.precision == "fp16":
         config.set_flag(trt.BuilderFlag.FP16)
-    config.add_optimization_profile(optimization_profile(builder, profile, what))
+    if config.add_optimization_profile(optimization_profile(builder, profile, what)) < 0:
+        raise failure(f"{what} for sizes {dict(profile.shapes)}", logger)
     set_compute(trt, config, target, title)
     with timing_cache(config, timing):
         built = builder.build_serialized_network(network, config)

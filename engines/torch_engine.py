@@ -98,13 +98,11 @@ class TorchEngine(SerialEngine):
                     values.update(zip(step.outputs, found if isinstance(found, tuple) else (found,), strict=False))
                     for name in step.last_used:
                         values.pop(name, None)
-                answers = {name: values[name] for name in self._outputs}
-                # copies: an output may be an input, or a part of one
+                answers = [values[name] for name in self._outputs]
+                # copies: an output may be an input, or a part of one; numpy knows no bfloat16
                 return {
-                    name: np.array(
-                        each.cpu().float() if each.dtype in AUTOCAST.values() else each.cpu(), self._outputs[name]
-                    )
-                    for name, each in answers.items()
+                    name: (each.float() if each.dtype == torch.bfloat16 else each).cpu().numpy().astype(dtype)
+                    for (name, dtype), each in zip(self._outputs.items(), answers, strict=True)
                     if each is not None
                 }
         except torch.OutOfMemoryError as error:

@@ -32,7 +32,7 @@ PROGRAM = "restore-plugin"
 OLDEST_PYTHON = (3, 11)
 GIB = 1 << 30
 LITTLE_DISK_GIB = 1.0
-AGREE = 0.02  # of [0, 1]: OpenVINO computes in bfloat16 where the processor does
+AGREE = 0.02  # of [0, 1]: on a GPU an engine may compute in float16
 
 # started as a program, as a user does: nothing here depends on the adapters
 RESTORE_VIDEO = "import sys; from ffmpeg_filters.cli import main; sys.exit(main(sys.argv[1:]))"
@@ -76,16 +76,24 @@ DEPENDENCIES = (
     Dependency("opencv-python-headless", "cv2", "resize", "resampling and outlines"),
     Dependency("av", "av", "open", "FFmpeg: reading and writing video"),
     Dependency("openvino", "openvino", "Core", "runs the networks"),
+    Dependency("filelock", "filelock", "FileLock", "two processes build an engine once", main=False),
     Dependency("pillow", "PIL.Image", "open", "stills: JPEG, WebP, 8-bit PNG", main=False),
     Dependency("tifffile", "tifffile", "TiffFile", "stills: TIFF", main=False),
 )
 OPENCV = ("opencv-python-headless", "opencv-python", "opencv-contrib-python-headless", "opencv-contrib-python")
 EXTRAS = (
     Extra("onnxruntime", ("onnxruntime",), "a second engine for the networks"),
+    Extra("torch", ("torch", "onnx"), "the engine that the others are compared with"),
+    Extra("tensorrt", ("tensorrt", "pycuda", "onnx"), "the fastest engine on NVIDIA GPUs of data centres"),
+    Extra(
+        "rtx",
+        ("tensorrt_rtx_bindings", "onnxruntime_ep_nv_tensorrt_rtx", "cuda.bindings", "onnx"),
+        "the fastest engine on NVIDIA's RTX GPUs",
+    ),
     Extra("demo", ("skimage",), "a photograph for restore-video demo"),
     Extra("train", ("torch", "onnx", "onnxscript"), "training and export of the networks"),
     Extra("bench", ("skimage",), "the benchmarks"),
-    Extra("dev", ("pytest", "ruff", "mypy", "skimage", "onnxruntime", "onnx"), "the tests"),
+    Extra("dev", ("pytest", "ruff", "mypy", "skimage", "sewar", "onnxruntime", "onnx"), "the tests"),
 )
 # the encoders that ffmpeg_filters asks FFmpeg for, best first; a test compares the two lists
 ENCODERS = {
@@ -286,15 +294,23 @@ def engines() -> Iterator[Check]:
     answers: dict[str, Any] = {}
     for name, row in ENGINES.items():
         main = name == DEFAULT
+        again = f"pip install --force-reinstall {row.package}"
         if importlib.util.find_spec(row.package) is None:
             fix = f"pip install 'restore-plugin[{row.extra}]'" if row.extra else f"pip install {row.package}"
             yield Check(group, name, PROBLEM if main else ABSENT, f"{row.package} is not installed", fix, main)
             continue
         try:
+            if not devices_of(name):
+                yield Check(group, name, ABSENT, "is installed, but finds no device here that it runs on")
+                continue
+            if builds(name):
+                text = "is ready to compile the networks for this GPU"
+                yield Check(group, name, WORKS, text, f"{PROGRAM} engines check --engine {name} tries it")
+                continue
             answers[name] = answer(name)
         except Exception as error:  # told, whatever it is
             text = " ".join(f"{type(error).__name__}: {error}".split())
-            yield Check(group, name, PROBLEM, text, f"pip install --force-reinstall {row.package}", main)
+            yield Check(group, name, PROBLEM, text, again, main)
             continue
         away = float(abs(answers[name] - next(iter(answers.values()))).max())
         if away > AGREE:
@@ -304,6 +320,19 @@ def engines() -> Iterator[Check]:
             said = "opens the networks and restores a small picture"
             version = version_of(row.package) or "of unknown version"
             yield Check(group, name, WORKS, f"{version}; {said}{' (the default)' if main else ''}", "", main)
+
+
+def devices_of(engine: str) -> tuple[str, ...]:
+    from engines import backend_of
+
+    return backend_of(engine).devices()
+
+
+def builds(engine: str) -> bool:
+    """Whether it compiles first, which takes minutes."""
+    from engines import backend_of
+
+    return backend_of(engine).builds
 
 
 def answer(engine: str) -> Any:
@@ -316,7 +345,7 @@ def answer(engine: str) -> Any:
     out = []
     for task in catalog.TASKS:
         row = catalog.method(task.default)
-        if row.weights and engine not in row.engines:
+        if row.weights and row.engines and engine not in row.engines:
             continue
         found = catalog.build_restorer(row, engine)(pixels, mask, (pixels,) * (2 * row.context), region)
         kept = found.shape == pixels.shape and np.array_equal(found[~mask], pixels[~mask])
@@ -348,7 +377,7 @@ def small_picture() -> tuple[Pixels, Region]:
 def extras() -> Iterator[Check]:
     group = "extras (none is needed to restore)"
     for row in EXTRAS:
-        missing = [name for name in row.modules if importlib.util.find_spec(name) is None]
+        missing = [name for name in row.modules if not is_there(name)]
         if missing:
             fix = f"pip install 'restore-plugin[{row.name}]'"
             yield Check(group, row.name, ABSENT, f"{row.gives}; missing: {', '.join(missing)}", fix)
@@ -364,6 +393,13 @@ def extras() -> Iterator[Check]:
     cuda = torch.cuda.get_device_name() if torch.cuda.is_available() else None
     text = f"CUDA on {cuda}" if cuda else "no CUDA here, so training runs on the CPU"
     yield Check(group, "torch", WORKS, f"{torch.__version__}; {text}")
+
+
+def is_there(module: str) -> bool:
+    try:
+        return importlib.util.find_spec(module) is not None
+    except ModuleNotFoundError:  # of a.b, where there is no a
+        return False
 
 
 def main_job() -> Check:

@@ -215,6 +215,6 @@ class FakeTensorRt:
     def nptype(self, kind: str) -> type:
         return np.float32
 
-    def Runtime(self, logger: Any) -> Any:  # noqa: N802 # the API's name
+    def Runtime(self, logger: Any) -> Any:
         self.logger = logger
         return SimpleNamespace(deserialize_cuda_engine=lambda data: FakeEngine(self) if self.loads else None)

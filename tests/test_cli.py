@@ -20,7 +20,14 @@ from restore_plugin import __version__, catalog, doctor
 from restore_plugin.cli import main, table
 
 PYPROJECT = (Path(__file__).parent.parent / "pyproject.toml").read_text(encoding="utf-8")
-MODULES = {"scikit-image": "skimage", "opencv-python-headless": "cv2", "pillow": "PIL.Image"}  # else named alike
+MODULES = {  # the others are named alike
+    "scikit-image": "skimage",
+    "opencv-python-headless": "cv2",
+    "pillow": "PIL.Image",
+    "tensorrt-rtx-cu13-bindings": "tensorrt_rtx_bindings",
+    "onnxruntime-ep-nv-tensorrt-rtx-cu13": "onnxruntime_ep_nv_tensorrt_rtx",
+    "cuda-bindings": "cuda.bindings",
+}
 
 Run = Callable[..., tuple[int, str, str]]
 
@@ -137,7 +144,7 @@ def test_networks_that_are_not_what_was_shipped(
 
 
 def test_an_engine_that_fails_is_told(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    def broken(name: str, path: Path) -> Any:
+    def broken(name: str, path: Path, precision: str, **options: Any) -> Any:
         raise engines.EngineError(f"{name} is out of order")
 
     monkeypatch.setattr(engines, "open_engine", broken)

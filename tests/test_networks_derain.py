@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from restore_plugin.networks.did_mdn import DIDMDN, MULTIPLE, STREAMS, Derained, MultiStreamDenseNetwork, Transition
+from restore_plugin.networks.did_mdn import DIDMDN, MULTIPLE, STREAMS, MultiStreamDenseNetwork, Residual, Transition
 from restore_plugin.networks.prenet import ConvLSTM, PReNet
 from restore_plugin.training import export
 
@@ -238,6 +238,17 @@ def test_label_map_carries_no_gradient() -> None:
 
 
 # --- both
+
+
+class Derained(nn.Module):
+    """The picture with the exported residual added."""
+
+    def __init__(self, network: DIDMDN) -> None:
+        super().__init__()
+        self.residual = Residual(network)
+
+    def forward(self, picture: Tensor) -> Tensor:
+        return picture + self.residual(picture)
 
 
 NETWORKS: dict[str, Callable[[], nn.Module]] = {

@@ -262,12 +262,12 @@ class DIDMDN(nn.Module):
         return found.derained, found.density
 
 
-class Derained(nn.Module):
-    """A DIDMDN that answers with the picture alone, as it is exported."""
+class Residual(nn.Module):
+    """What a DIDMDN adds to the picture, as all our de-raining networks are exported."""
 
     def __init__(self, network: DIDMDN) -> None:
         super().__init__()
         self.network = network
 
     def forward(self, picture: Tensor) -> Tensor:
-        return self.network.estimate(picture).derained
+        return self.network.estimate(picture).derained - picture

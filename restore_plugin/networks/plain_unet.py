@@ -30,7 +30,7 @@ def blocks(width: int, count: int) -> nn.Sequential:
 
 
 class PlainUNet(nn.Module):
-    """`picture` (N, 3, H, W) RGB in [0, 1] -> residual (N, 3, H, W) to add to it; H and W multiples of `multiple`.
+    """`picture` (N, 3, H, W) RGB in [0, 1] -> residual (N, 3, H, W) to add to it; H and W multiples of 2 ** levels.
 
     `widths`: features of each level, the first at half of the picture's size; `depths`: blocks on the way down and
     again on the way up (the last level: once).
@@ -38,7 +38,6 @@ class PlainUNet(nn.Module):
 
     def __init__(self, widths: Sequence[int], depths: Sequence[int], channels: int = 3) -> None:
         super().__init__()
-        self.multiple = 2 ** len(widths)
         self.unshuffle = nn.PixelUnshuffle(2)
         self.head = nn.Conv2d(4 * channels, widths[0], 3, padding=1)
         self.down_blocks = nn.ModuleList(blocks(w, d) for w, d in zip(widths[:-1], depths[:-1], strict=True))

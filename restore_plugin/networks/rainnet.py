@@ -6,6 +6,7 @@ from restore_plugin.networks.plain_unet import PlainUNet
 
 WIDTHS = (16, 32, 64, 96)
 DEPTHS = (1, 1, 2, 2)
+MULTIPLE = 2 ** len(WIDTHS)  # sides of the input must be multiples of this
 
 
 class RainNet(PlainUNet):

@@ -62,8 +62,8 @@ class Averaged:
         decay = min(self.decay, (1 + step) / (10 + step))
         for mine, new in zip(self.network.parameters(), network.parameters(), strict=True):
             mine.lerp_(new, 1 - decay)
-        for mine, new in zip(self.network.buffers(), network.buffers(), strict=True):
-            mine.copy_(new)  # statistics of normalisation layers are averages already
+        for kept, counted in zip(self.network.buffers(), network.buffers(), strict=True):
+            kept.copy_(counted)  # statistics of normalisation layers are averages already
 
 
 def train(

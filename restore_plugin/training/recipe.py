@@ -29,7 +29,8 @@ class Recipe:
     """One network's training.
 
     `batch(library, random)` draws a batch; `loss(network, batch)`; `validator(library, folder)` prepares fixed held-out
-    samples and returns what judges a network on them, writing pictures into the folder; `spec()` tells how to export.
+    samples and returns what judges a network on them, writing pictures into the folder; `spec()` tells how to export,
+    `exported(network)` is the part of it that is needed to restore.
     """
 
     name: str  # of this recipe's file, and of the ONNX file
@@ -40,6 +41,7 @@ class Recipe:
     loss: Callable[[nn.Module, loop.Batch], Tensor]
     validator: Callable[[data.Library, Path], Callable[[nn.Module], dict[str, Any]]]
     spec: Callable[[], export.Export]
+    exported: Callable[[Any], nn.Module] = lambda network: network
     rate: float = 5e-4  # of AdamW; without normalisation 1e-3 diverges
 
 
@@ -76,7 +78,7 @@ def ship(recipe: Recipe, folder: Path, sets: list[str], weights: Path = WEIGHTS)
     """Export the averaged network of a run and enter it in the manifest, with what its last validation found."""
     network, how_far = loop.load_averaged(recipe.network(), folder)
     file = f"{recipe.name}.onnx"
-    export.write_onnx(network, recipe.spec(), weights / file)
+    export.write_onnx(recipe.exported(network), recipe.spec(), weights / file)
     export.enter(
         file,
         {

@@ -8,7 +8,7 @@ alone what needs no repair. Loss: the distance to the clean crop (Charbonnier).
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from restore_plugin.networks.rainnet import RainNet
+from restore_plugin.networks.rainnet import MULTIPLE, RainNet
 from restore_plugin.training import data, export, loop
 from restore_plugin.training.mosaics import compressed
 from restore_plugin.training.rain import LEVELS, Rain
@@ -59,10 +59,17 @@ def rainy(crop: Any, kind: str, random: np.random.Generator) -> Any:
     return compressed(wet, random) if random.random() < COMPRESSED else np.round(wet * 255) / np.float32(255)
 
 
+def pairs(
+    library: data.Library, count: int, side: int, kinds: Mapping[str, float], random: np.random.Generator
+) -> tuple[Any, Any, list[str]]:
+    """(N, side, side, 3) with rain and without, and which kind fell on each."""
+    clean = [clean_crop(library.choose(random), side, random) for _ in range(count)]
+    drawn = [str(kind) for kind in random.choice(list(kinds), count, p=list(kinds.values()))]
+    return np.stack([rainy(c, kind, random) for c, kind in zip(clean, drawn, strict=True)]), np.stack(clean), drawn
+
+
 def batch(library: data.Library, random: np.random.Generator) -> loop.Batch:
-    clean = [clean_crop(library.choose(random), SIDE, random) for _ in range(BATCH)]
-    kinds = random.choice(list(KINDS), BATCH, p=list(KINDS.values()))
-    return tensors(np.stack([rainy(c, str(k), random) for c, k in zip(clean, kinds, strict=True)]), np.stack(clean))
+    return tensors(*pairs(library, BATCH, SIDE, KINDS, random)[:2])
 
 
 def loss(network: nn.Module, batch: loop.Batch) -> Tensor:
@@ -71,7 +78,9 @@ def loss(network: nn.Module, batch: loop.Batch) -> Tensor:
     return torch.sqrt(miss**2 + 1e-6).mean()
 
 
-def validator(library: data.Library, folder: Path) -> Callable[[nn.Module], dict[str, Any]]:
+def validator(
+    library: data.Library, folder: Path, residual: Callable[[Any], nn.Module] = lambda network: network
+) -> Callable[[nn.Module], dict[str, Any]]:
     """PSNR and gain over the rainy picture at every level, and the PSNR that dry pictures keep."""
     sets = {}
     for kind in ("dry", *LEVELS):
@@ -87,7 +96,7 @@ def validator(library: data.Library, folder: Path) -> Callable[[nn.Module], dict
         result, sheet = {}, []
         for kind, (picture, truth) in sets.items():
             wet, clean = picture.to(loop.device()), truth.to(loop.device())
-            out = (wet + network(wet)).clamp(0, 1)
+            out = (wet + residual(network)(wet)).clamp(0, 1)
             result[kind] = round(float(psnr(out, clean).mean()), 2)
             if kind != "dry":
                 result[kind + "_gain"] = round(float((psnr(out, clean) - psnr(wet, clean)).mean()), 2)
@@ -98,13 +107,15 @@ def validator(library: data.Library, folder: Path) -> Callable[[nn.Module], dict
     return validate
 
 
-def spec() -> export.Export:
+def spec(multiple: int = MULTIPLE) -> export.Export:
+    """For networks from a picture to a residual, whose sides are multiples of `multiple` px."""
+
     def inputs(height: int, width: int) -> dict[str, Tensor]:
-        return {"picture": torch.rand(1, 3, height, width)}
+        return {"picture": torch.rand(1, 3, height * multiple, width * multiple)}
 
     sizes = {0: "batch", 2: "height", 3: "width"}
     return export.Export(
-        inputs(96, 128), "residual", {"picture": sizes, "residual": sizes}, others=(inputs(16, 16), inputs(64, 240))
+        inputs(3, 4), "residual", {"picture": sizes, "residual": sizes}, others=(inputs(1, 1), inputs(4, 9))
     )
 
 
