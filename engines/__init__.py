@@ -11,7 +11,6 @@ import functools
 import importlib
 import threading
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -289,8 +288,13 @@ def open_choice(
     cache, key = cache or Cache(tell=tell), key_of(path, backend, target)
     if not cache.has(key):
         for entry in cache.portable(key, backend.machine("")):
-            with suppress(EngineError):  # made for other devices than this
+            try:
                 return accept(entry.payload)[0]
+            except OutOfMemory:
+                raise
+            except EngineError as error:  # made for other devices than this, or wrong
+                if tell is not None and isinstance(error, WrongAnswer):
+                    tell(f"the engine {entry.path.name} in the cache is not used: {error}")
     seconds = BUILD_SECONDS if build_seconds is None else build_seconds
 
     def build() -> bytes:

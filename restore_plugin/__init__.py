@@ -36,9 +36,7 @@ def load(name: str, engine: str = "auto", precision: str = "auto") -> PictureRes
     return PictureRestorer(restorer, finder, method.needs_mask)
 
 
-def process(
-    frames: Iterable[Image], task: str, engine: str = "auto", precision: str = "auto"
-) -> Iterator[Image]:
+def process(frames: Iterable[Image], task: str, engine: str = "auto", precision: str = "auto") -> Iterator[Image]:
     """Restore a stream of pictures, one by one and in order; a frame with nothing to restore passes unchanged.
 
     `frames`: RGB (H, W, 3), uint8, uint16 or float32 in [0, 1]. A few frames are restored ahead of the caller. For

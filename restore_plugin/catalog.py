@@ -25,8 +25,8 @@ DETERMINISTIC_HELP = "stay with one engine: do not go on with a faster one that 
 
 @dataclass(frozen=True)
 class Method:
-    """`build` is "module:function", called with the open engine (None where there are no weights) and
-    RestoreOptions -> Restorer."""
+    """`build` is "module:function", called with the open engine (None where there are no weights), RestoreOptions and
+    Support -> Restorer."""
 
     name: str
     task: str
@@ -51,6 +51,7 @@ class Task:
     invents: bool = True  # what comes back is plausible, not evidence
 
 
+LAST_RESORT = "openvino:cpu"  # where the device's memory is short
 Tell = Callable[[str], None]
 
 METHODS = (
@@ -69,9 +70,34 @@ METHODS = (
         "restore_plugin.demosaic:Demosaic",
         "Keys 1981",
     ),
+    Method(
+        "rainnet",
+        "derain",
+        "compact network of plain convolutions; what stands still in a video comes from its neighbours",
+        "restore_plugin.derain:rainnet",
+        "ours; a U-Net (Ronneberger et al. 2015) on an unshuffled picture",
+        weights="rainnet.onnx",
+        needs_mask=False,
+        context=2,
+        multiple=16,
+    ),
+    Method(
+        "did_mdn",
+        "derain",
+        "density-aware multi-stream dense network, at half of the paper's width",
+        "restore_plugin.derain:did_mdn",
+        "DID-MDN (Zhang & Patel 2018)",
+        weights="did_mdn.onnx",
+        needs_mask=False,
+        context=2,
+        multiple=32,
+    ),
 )
 
-TASKS = (Task("demosaic", "undo pixelation, found or given", default="cellnet", finder="mosaic"),)
+TASKS = (
+    Task("demosaic", "undo pixelation, found or given", default="cellnet", finder="mosaic"),
+    Task("derain", "take rain off whole pictures", default="rainnet"),
+)
 
 
 @dataclass(frozen=True)
@@ -143,8 +169,15 @@ def build_restorer(
     Raises InputError for an engine that the method does not run on, RestoreError where it does not open.
     """
     wanted = EngineOptions(engine) if isinstance(engine, str) else engine
+    from restore_plugin.types import RestoreOptions, Support
+
     wanted.check(row)
-    return cast("Restorer", _resolve(row.build)(_open(row.weights, wanted, tell), options))
+    fallbacks: tuple[Callable[[], Engine], ...] = ()
+    if wanted.engine == "auto":  # an engine asked for by name never falls back
+        fallbacks = (lambda: cast("Engine", _open(row.weights, EngineOptions(LAST_RESORT), tell)),)
+    support = Support(tell or (lambda line: None), fallbacks)
+    opened = _open(row.weights, wanted, tell)
+    return cast("Restorer", _resolve(row.build)(opened, options or RestoreOptions(), support))
 
 
 def build_finder(of: Task, engine: str | EngineOptions = "auto", tell: Tell | None = None) -> Finder | None:

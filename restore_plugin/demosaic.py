@@ -12,26 +12,32 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from engines.contract import OutOfMemory
 from restore_plugin import mosaic
 from restore_plugin.consistency import keep_means
 from restore_plugin.errors import InputError
 from restore_plugin.mosaic import CELL, Edges, FloatArray
-from restore_plugin.types import Box, Engine, Mask, Needs, Pixels, Region, RestoreOptions
+from restore_plugin.types import Box, Engine, Mask, Needs, Pixels, Region, RestoreOptions, Support
 
 NOISE_SCALE = 20.0  # the network is told the cells' noise ([0, 1]) times this
 TOLERANCE = 0.5  # cell means may miss by this share of the noise
 SURROUNDINGS = 5  # cells that the network is shown around a region
 REACH = 24  # cells: half of the network's field of view, so that tiles agree with the whole
-TILE = 96  # cells a side, restored at once
+TILE, SMALLEST_TILE = 96, 12  # cells a side, restored at once; less where memory is short
 SNAP_PX = 0.75  # a grid line this near to the region's edge started there
 
 
 class Demosaic:
     """A Restorer for mosaics; without an engine it is bicubic interpolation and the projection alone."""
 
-    def __init__(self, engine: Engine | None, options: RestoreOptions | None = None) -> None:
+    def __init__(
+        self, engine: Engine | None, options: RestoreOptions | None = None, support: Support | None = None
+    ) -> None:
         self.engine = engine
         self.options = options or RestoreOptions()
+        self._support = support or Support()
+        self._fallbacks = list(self._support.fallbacks)
+        self._tile = TILE
 
     @property
     def needs(self) -> Needs:
@@ -69,11 +75,28 @@ class Demosaic:
                 [np.log2(block_x / CELL), np.log2(block_y / CELL), noise * NOISE_SCALE, self.options.linear_light],
                 np.float32,
             )
-            out = self._add_detail(self.engine, out, mask, condition, y_edges, x_edges)
+            out = self._with_detail(self.engine, out, mask, condition, y_edges, x_edges)
         kept = keep_means(
             out, mask, means, y_edges, x_edges, tolerance=noise * TOLERANCE, linear_light=self.options.linear_light
         )
         return np.where(mask[..., None], kept, pixels)
+
+    def _with_detail(
+        self, engine: Engine, picture: Pixels, mask: Mask, condition: FloatArray, y_edges: Edges, x_edges: Edges
+    ) -> Pixels:
+        """In smaller tiles, and at last on another engine, where memory is short. Raises OutOfMemory where none is."""
+        while True:
+            try:
+                return self._add_detail(engine, picture, mask, condition, y_edges, x_edges)
+            except OutOfMemory as error:
+                self._support.say(f"{error}; going on in smaller parts")
+                if self._tile > SMALLEST_TILE:
+                    self._tile //= 2
+                elif self._fallbacks:
+                    self.engine = engine = self._fallbacks.pop(0)()
+                    self._tile = TILE
+                else:
+                    raise
 
     def _add_detail(
         self, engine: Engine, picture: Pixels, mask: Mask, condition: FloatArray, y_edges: Edges, x_edges: Edges
@@ -81,8 +104,8 @@ class Demosaic:
         """The network's residual, tile by tile of whole cells."""
         out = picture.copy()
         start = np.dstack((picture, mask.astype(np.float32)))
-        for rows in cell_tiles(len(y_edges) - 1):
-            for columns in cell_tiles(len(x_edges) - 1):
+        for rows in cell_tiles(len(y_edges) - 1, self._tile):
+            for columns in cell_tiles(len(x_edges) - 1, self._tile):
                 ys, xs = (
                     y_edges[rows.outer_start : rows.outer_stop + 1],
                     x_edges[columns.outer_start : columns.outer_stop + 1],
@@ -112,9 +135,9 @@ class CellTile:
     outer_stop: int
 
 
-def cell_tiles(cells: int) -> list[CellTile]:
+def cell_tiles(cells: int, tile: int = TILE) -> list[CellTile]:
     """Cut an axis so that each tile sees everything its result depends on."""
-    count = max(1, -(-cells // TILE))
+    count = max(1, -(-cells // tile))
     cuts = [round(index * cells / count) for index in range(count + 1)]
     return [CellTile(a, b, max(0, a - REACH), min(cells, b + REACH)) for a, b in itertools.pairwise(cuts)]
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import Any, Protocol, TypeAlias
@@ -140,6 +140,14 @@ class RestoreOptions:
     """
 
     linear_light: bool = False
+
+
+@dataclass(frozen=True)
+class Support:
+    """What a restorer does when its engine's memory is short: `say` it, and go on with what `fallbacks` open."""
+
+    say: Callable[[str], None] = lambda line: None
+    fallbacks: tuple[Callable[[], Engine], ...] = ()
 
 
 class Restorer(Protocol):

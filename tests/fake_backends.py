@@ -15,7 +15,7 @@ import numpy as np
 
 from engines.contract import Arrays, EngineError, OutOfMemory, Target
 
-COUNT = "builds.txt"  # beside the network: a line for each build
+COUNT = "builds.txt"  # beside the network: the id of the process that built, a line for each build
 
 
 class FakeEngine:
@@ -59,7 +59,7 @@ class Fake:
 
     def build(self, onnx: Path, target: Target) -> bytes:
         with onnx.with_name(COUNT).open("a") as file:
-            file.write(f"{target.precision}\n")
+            file.write(f"{os.getpid()}\n")
         stem = onnx.stem
         if stem == "crash":
             print("some noise\nlast words", file=sys.stderr, flush=True)
