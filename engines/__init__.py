@@ -11,7 +11,7 @@ import functools
 import importlib
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -152,6 +152,7 @@ def choices(engine: str = "auto", precision: str = "auto") -> list[Choice]:
             found.append(choice)
     why = "; ".join(passed) or ("no installed engine uses this GPU" if gpu else "the fastest without an NVIDIA GPU")
     if found:
+        found = [replace(each, reason="; ".join([each.reason, *passed])) for each in found]
         why = "the fastest without a GPU"
     try:
         return [*found, _choice(DEFAULT, "", precision, f"chosen by auto: {why}")]
@@ -200,45 +201,50 @@ def open_engine(
     `deterministic`: one backend for good; without it, auto answers with the fastest that is ready while it builds a
     faster one in the background.
     """
-    say = tell or (lambda text: None)
     first, *others = choices(engine, precision)
+    if not others:
+        return _first_of([first], path, profile, tell)
+    say = tell or quiet
     try:
-        if others and not deterministic and not is_ready(first, path, profile=profile):
-            now = _first_of(others, path, profile, say)
-            say(f"building {first.backend} for {first.device} in {first.precision} meanwhile")
-            return _switching(now, first, path, profile, say)
-        return _first_of([first], path, profile, say)
+        if deterministic or is_ready(first, path, profile=profile):
+            return _first_of([first], path, profile, tell)
     except EngineError as error:
-        if not others:
-            raise
         say(f"{first.backend} was passed over: {error}")
-    return _first_of(others, path, profile, say)
+        return _first_of(others, path, profile, tell)
+    now = _first_of(others, path, profile, tell)
+    say(f"building {first.backend} for {first.device} in {first.precision} meanwhile")
+    return _switching(now, first, path, profile, tell)
 
 
-def _first_of(candidates: list[Choice], path: Path, profile: Profile | None, say: Tell) -> Engine:
-    """The first that opens; the last one's error is the caller's."""
+def quiet(text: str) -> None:
+    """For callers that want to hear nothing; the cache then uses Python's warnings."""
+
+
+def _first_of(candidates: list[Choice], path: Path, profile: Profile | None, tell: Tell | None) -> Engine:
+    """The first that opens without a build, or else the last one; the last one's error is the caller's."""
+    say = tell or quiet
     *before, last = candidates
     for choice in before:
         try:
             if not is_ready(choice, path, profile=profile):
                 continue  # the first one is being built already
-            opened = open_choice(choice, path, profile=profile, tell=say)
+            opened = open_choice(choice, path, profile=profile, tell=tell)
         except EngineError as error:
             say(f"{choice.backend} was passed over: {error}")
             continue
         say(str(choice))
         return opened
-    opened = open_choice(last, path, profile=profile, tell=say)
+    opened = open_choice(last, path, profile=profile, tell=tell)
     say(str(last))
     return opened
 
 
-def _switching(now: Engine, later: Choice, path: Path, profile: Profile | None, say: Tell) -> Engine:
+def _switching(now: Engine, later: Choice, path: Path, profile: Profile | None, tell: Tell | None) -> Engine:
     from engines.switching import SwitchingEngine
 
     stop = threading.Event()
     return SwitchingEngine(
-        now, lambda: open_choice(later, path, profile=profile, tell=say, stop=stop), say, cancel=stop.set
+        now, lambda: open_choice(later, path, profile=profile, tell=tell, stop=stop), tell or quiet, cancel=stop.set
     )
 
 

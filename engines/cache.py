@@ -15,6 +15,7 @@ import re
 import sys
 import tempfile
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -117,12 +118,19 @@ def default_folder() -> Path:
     return base / "restore-plugin" / "engines"
 
 
+def warn(text: str) -> None:
+    warnings.warn(text, RuntimeWarning, stacklevel=2)
+
+
 class Cache:
-    """A folder of entries. `tell` gets a sentence where the folder is of no use, or a file had to be set aside."""
+    """A folder of entries. `tell` gets a sentence where the folder is of no use, or a file had to be set aside.
+
+    Without it Python's warnings do: each is shown once.
+    """
 
     def __init__(self, folder: Path | None = None, tell: Tell | None = None, wait_seconds: float = 3600.0) -> None:
         self.folder = folder or default_folder()
-        self.tell = tell or (lambda text: None)
+        self.tell = tell or warn
         self.wait_seconds = wait_seconds
 
     def has(self, key: Key) -> bool:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
@@ -208,15 +209,24 @@ def _resolve(name: str):  # type: ignore[no-untyped-def]
 def _open(weights: str | None, wanted: EngineOptions, tell: Tell | None) -> Engine | None:
     if weights is None:
         return None
-    from engines import EngineError, MissingPackage, UnknownEngine, open_engine
+    from engines import open_engine
 
-    try:
+    with explained(wanted.engine):
         return open_engine(
             wanted.engine, WEIGHTS / weights, wanted.precision, tell=tell, deterministic=wanted.deterministic
         )
+
+
+@contextmanager
+def explained(engine: str) -> Iterator[None]:
+    """What the engines raise, as the user meets it."""
+    from engines import EngineError, MissingPackage, UnknownEngine
+
+    try:
+        yield
     except UnknownEngine as error:
         raise InputError(str(error)) from None
     except MissingPackage as error:
-        raise MissingExtra(f"the engine {wanted.engine}", error.extra) from error
+        raise MissingExtra(f"the engine {engine}", error.extra) from error
     except EngineError as error:
         raise RestoreError(str(error)) from error

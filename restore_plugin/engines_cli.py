@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from restore_plugin import catalog
-from restore_plugin.errors import InputError, MissingExtra, OutputError, RestoreError
+from restore_plugin.errors import InputError, OutputError
 
 if TYPE_CHECKING:
-    from engines import Choice
+    from engines import Choice, Target
 
 PROGRAM = "restore-plugin engines"
 MIB = 1 << 20
@@ -156,35 +156,38 @@ class Built:
 
 
 def build(options: argparse.Namespace) -> int:
-    from engines import ENGINES, EngineError, MissingPackage, UnknownEngine, choices, split
+    """Every network in turn; one that cannot be built is told and the next one follows. 1 where that was so."""
+    from engines import EngineError, choices, split
 
     def tell(text: str) -> None:
         print(f"{PROGRAM}: {text}", file=sys.stderr)
 
-    done: list[Built] = []
-    try:
+    built: list[Built] = []
+    failed: list[dict[str, str]] = []
+    with catalog.explained(options.target):
         name, _ = split(options.target)
         if options.compute and name == "auto":
             raise InputError("expected --target with --compute, for example --target rtx")
         choice = None if options.compute else choices(options.target, options.precision)[0]
-        for onnx in networks(options.methods):
-            if choice is None:
-                done.append(build_ahead(onnx, name, options, tell))
+        ahead = check_ahead(name, options.precision, options.compute) if choice is None else None
+    for onnx in networks(options.methods):
+        try:
+            if choice is not None:
+                made = build_here(onnx, choice, options.output, tell)
             else:
-                done.append(build_here(onnx, choice, options.output, tell))
-            if not options.json:
-                made = done[-1]
-                what = f"{made.bytes / MIB:.1f} MiB in {made.file}" if made.file else "checked; nothing to build"
-                print(f"{made.network}: {made.engine}: {what}, {made.seconds:.1f} s")
-    except UnknownEngine as error:
-        raise InputError(one_line(error)) from None
-    except MissingPackage as error:
-        raise MissingExtra(f"the engine {name}", error.extra) from error
-    except EngineError as error:
-        raise RestoreError(one_line(error)) from error
+                assert ahead is not None
+                made = build_ahead(onnx, name, ahead, options.output, tell)
+        except EngineError as error:
+            tell(one_line(error))
+            failed.append({"network": onnx.name, "problem": one_line(error)})
+            continue
+        built.append(made)
+        if not options.json:
+            what = f"{made.bytes / MIB:.1f} MiB in {made.file}" if made.file else "checked; nothing to build"
+            print(f"{made.network}: {made.engine}: {what}, {made.seconds:.1f} s")
     if options.json:
-        print(json.dumps({"built": [vars(each) for each in done], "known": list(ENGINES)}))
-    return 0
+        print(json.dumps({"built": [vars(each) for each in built], "failed": failed}))
+    return 1 if failed else 0
 
 
 def build_here(onnx: Path, choice: Choice, folder: Path | None, tell: catalog.Tell) -> Built:
@@ -205,43 +208,46 @@ def build_here(onnx: Path, choice: Choice, folder: Path | None, tell: catalog.Te
     return Built(onnx.name, f"{choice.backend} {choice.precision}", str(path) if there else None, size, seconds)
 
 
-def build_ahead(onnx: Path, name: str, options: argparse.Namespace, tell: catalog.Tell) -> Built:
+def check_ahead(name: str, precision: str, compute: tuple[int, ...]) -> Target:
+    """Raises UnknownEngine for what cannot be built for other machines."""
+    from engines import Target, UnknownEngine, backend_of
+
+    backend = backend_of(name)
+    if precision == "auto":
+        precision = backend.precisions[0]
+    if not backend.builds or precision not in backend.precisions:
+        raise UnknownEngine(f"{name} cannot be built ahead in {precision} for other machines; try --target rtx")
+    return Target("", precision, compute=compute)
+
+
+def build_ahead(onnx: Path, name: str, target: Target, folder: Path | None, tell: catalog.Tell) -> Built:
     """For other machines: not checked here, but by each of them before it is used."""
-    from engines import ENGINES, Target, UnknownEngine, backend_of
+    from engines import ENGINES, backend_of
     from engines.building import build_apart
     from engines.cache import Cache, Entry, key_of
 
-    backend = backend_of(name)
-    precision = backend.precisions[0] if options.precision == "auto" else options.precision
-    if not backend.builds or precision not in backend.precisions:
-        raise UnknownEngine(f"{name} cannot be built ahead in {precision} for other machines; try --target rtx")
-    target = Target("", precision, compute=options.compute)
-    cache, key = Cache(options.output, tell), key_of(onnx, backend, target)
+    cache, key = Cache(folder, tell), key_of(onnx, backend_of(name), target)
     path = cache.folder / key.file_name
     started = time.monotonic()
     payload = build_apart(ENGINES[name].module, ENGINES[name].type, onnx, target)
     seconds = round(time.monotonic() - started, 3)
     if not cache.put(Entry(path, key.network, key.facts, time.time(), seconds, None, payload)):
         raise OutputError(f"the engine for {onnx.name} could not be written to {cache.folder}; choose another with -o")
-    compute = ", ".join(map(str, options.compute))
-    return Built(onnx.name, f"{name} {precision} for compute {compute}", str(path), path.stat().st_size, seconds)
+    compute = ", ".join(map(str, target.compute))
+    return Built(onnx.name, f"{name} {target.precision} for compute {compute}", str(path), path.stat().st_size, seconds)
 
 
 def check(options: argparse.Namespace) -> int:
     """Prints the largest and the mean error of every network on every backend; 1 where one is wrong or fails."""
-    from engines import ENGINES, Choice, EngineError, MissingPackage, UnknownEngine, WrongAnswer, choices, open_choice
+    from engines import ENGINES, Choice, EngineError, MissingPackage, choices, open_choice
     from engines.check import Errors
     from engines.check import check as errors_of
 
     found: list[dict[str, Any]] = []
-    try:
-        asked = choices(options.engine) if options.engine else []
-    except UnknownEngine as error:
-        raise InputError(one_line(error)) from None
-    except MissingPackage as error:
-        raise MissingExtra(f"the engine {options.engine}", error.extra) from error
-    except EngineError as error:
-        raise RestoreError(one_line(error)) from error
+    asked: list[Choice] = []
+    if options.engine:
+        with catalog.explained(options.engine):
+            asked = choices(options.engine)[:1]
     for name in () if asked else ENGINES:
         try:
             there = choices(name)[0]
@@ -251,7 +257,7 @@ def check(options: argparse.Namespace) -> int:
             found.append({"network": None, "engine": name, "problem": one_line(error)})
             continue
         asked.append(Choice(there.backend, there.device, there.precision, "to be checked"))
-    for choice in asked[: 1 if options.engine else None]:
+    for choice in asked:
         for onnx in networks():
             row: dict[str, Any] = {"network": onnx.name, "engine": choice.backend, "device": choice.device}
             row |= {"precision": choice.precision, "problem": None}
@@ -259,7 +265,7 @@ def check(options: argparse.Namespace) -> int:
                 with open_choice(choice, onnx) as engine:
                     errors: Errors = errors_of(engine, onnx)
                 row |= {"largest": errors.largest, "mean": errors.mean, "limit": errors.limit}
-            except (WrongAnswer, EngineError) as error:
+            except EngineError as error:
                 row["problem"] = one_line(error)
             found.append(row)
     wrong = [row for row in found if row["problem"] and row["network"]]

@@ -115,8 +115,9 @@ class PictureRestorer:
 
 
 def with_neighbours(items: Iterable[Item], read: Callable[[Item], Pixels], context: int) -> Iterator[Window[Item]]:
-    """Every item with what `read` says of the `context` items before and after it; the ends are repeated.
+    """Every item with what `read` says of the `context` items before and after it.
 
+    Beyond the ends come the items on the other side, mirrored: repeating the end itself would tell nothing new of it.
     `read` is called once for each, before the item is handed out: restoring it later does not change its neighbours'.
     """
     if context == 0:
@@ -138,7 +139,9 @@ def with_neighbours(items: Iterable[Item], read: Callable[[Item], Pixels], conte
 
 
 def _from_window(window: collections.deque[tuple[Item, Pixels]], at: int, context: int) -> Window[Item]:
-    places = [min(max(at + step, 0), len(window) - 1) for step in range(-context, context + 1) if step]
+    last = len(window) - 1
+    places = [abs(at + step) for step in range(-context, context + 1) if step]
+    places = [place if place <= last else max(0, 2 * last - place) for place in places]
     return window[at][0], tuple(window[place][1] for place in places)
 
 

@@ -283,7 +283,7 @@ def test_methods_prints_every_row(run: Run, monkeypatch: pytest.MonkeyPatch) -> 
     code, out, _ = run("methods")
     assert code == 0
     for row in catalog.METHODS:
-        line = next(line for line in out.splitlines() if line.startswith(f"{row.task}  {row.name}"))
+        line = next(line for line in out.splitlines() if line.split()[:2] == [row.task, row.name])
         assert ("yes" in line.split()) == (catalog.task(row.task).default == row.name)
     assert "plausible, not evidence" in out
 

@@ -116,6 +116,13 @@ def test_why_not_the_gpu_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path
     assert "\n" not in str(raised.value)
 
 
+def test_the_second_best_says_why_not_the_best(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(engines.ENGINES, "best", Row("fake_backends", "OldDriver", "fake_backends", None))
+    monkeypatch.setattr(engines, "AUTO", ("best", "fake"))
+    assert choices()[0].backend == "fake"
+    assert "best was passed over: CUDA driver version is insufficient" in choices()[0].reason
+
+
 def test_what_is_not_installed_is_no_reason(monkeypatch: pytest.MonkeyPatch) -> None:
     use(monkeypatch, "Fake", "engines.not_there")
     (choice,) = choices()
