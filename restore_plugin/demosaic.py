@@ -31,13 +31,17 @@ class Demosaic:
     """A Restorer for mosaics; without an engine it is bicubic interpolation and the projection alone."""
 
     def __init__(
-        self, engine: Engine | None, options: RestoreOptions | None = None, support: Support | None = None
+        self,
+        engine: Engine | None,
+        options: RestoreOptions | None = None,
+        support: Support | None = None,
+        tile: int = TILE,
     ) -> None:
         self.engine = engine
         self.options = options or RestoreOptions()
         self._support = support or Support()
         self._fallbacks = list(self._support.fallbacks)
-        self._tile = TILE
+        self._tile = tile
 
     @property
     def needs(self) -> Needs:

@@ -140,8 +140,8 @@ def with_neighbours(items: Iterable[Item], read: Callable[[Item], Pixels], conte
 
 def _from_window(window: collections.deque[tuple[Item, Pixels]], at: int, context: int) -> Window[Item]:
     last = len(window) - 1
-    places = [abs(at + step) for step in range(-context, context + 1) if step]
-    places = [place if place <= last else max(0, 2 * last - place) for place in places]
+    places = [abs(at + step) % max(1, 2 * last) for step in range(-context, context + 1) if step]
+    places = [min(place, 2 * last - place) for place in places]
     return window[at][0], tuple(window[place][1] for place in places)
 
 

@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from restore_plugin.types import Pixels
 
-STILL = 0.02, 0.08  # of [0, 1]: a larger change of what lies behind the rain is movement; least and most, as it rains
+STILL = 0.03, 0.08  # of [0, 1]: a larger change of what lies behind the rain is movement; least and most, as it rains
 ABOVE = 2.5  # movement changes this many times more than the rain does in the middle pixel
 SCALE = 4  # local movement is judged in pictures reduced by this
 OPENING_PX = 5  # of the reduced picture: bright things that are thinner, such as streaks, do not count

@@ -2,16 +2,18 @@
 
 from collections.abc import Callable
 from functools import lru_cache
+from typing import Any
 
 import cv2
 import numpy as np
 import pytest
 from skimage import data
 
+from engines import OutOfMemory
 from restore_plugin import catalog, demosaic, mosaic
 from restore_plugin.errors import InputError
 from restore_plugin.pipeline import PictureRestorer
-from restore_plugin.types import Box, Region, RestoreOptions, Restorer
+from restore_plugin.types import Box, Region, RestoreOptions, Restorer, Support
 
 METHODS = ("bicubic", "cellnet")
 BOX = Box(64, 40, 144, 168)
@@ -153,7 +155,7 @@ def test_cellnet_is_better_than_interpolation(block: int) -> None:
 
 
 @pytest.mark.parametrize(("block", "tile"), [(4.0, 9), (12.0, 7)])
-def test_tiles_agree_with_the_whole(block: float, tile: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_tiles_agree_with_the_whole(block: float, tile: int) -> None:
     truth = data.astronaut()
     box = Box(0, 0, 512, 512) if block > 8 else Box(100, 0, 300, 260)
     region = aligned((block, block), box)
@@ -161,9 +163,9 @@ def test_tiles_agree_with_the_whole(block: float, tile: int, monkeypatch: pytest
     crop = region.box.grow(*restorer("cellnet").margin(region), within=Box(0, 0, 512, 512))
     local = region.shift(-crop.x, -crop.y)
     whole = restorer("cellnet")(pixels[crop.slices], None, (), local)
-    monkeypatch.setattr(demosaic, "TILE", tile)
-    assert len(demosaic.cell_tiles(round(box.height / block))) > 5
-    tiled = restorer("cellnet")(pixels[crop.slices], None, (), local)
+    assert len(demosaic.cell_tiles(round(box.height / block), tile)) > 5
+    cut = demosaic.Demosaic(restorer("cellnet").engine, tile=tile)
+    tiled = cut(pixels[crop.slices], None, (), local)
     assert np.abs(tiled - whole).max() < 1e-4  # each tile sees all that its result depends on
     assert np.abs(whole - pixels[crop.slices]).max() > 0.1
 
@@ -215,3 +217,32 @@ def test_errors(region: Region | None, message: str) -> None:
     call: Callable[..., np.ndarray] = restorer("bicubic")
     with pytest.raises(InputError, match=message):
         call(np.zeros((32, 32, 3), np.float32), np.ones((32, 32), bool), (), region)
+
+
+class ShortOfMemory:
+    """An engine that has room for so many pixels."""
+
+    name = device = precision = "small"
+
+    def __init__(self, engine: Any, room: int) -> None:
+        self.engine, self.room = engine, room
+
+    def run(self, inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        if inputs["picture"].size > self.room:
+            raise OutOfMemory("small ran out of memory")
+        found: dict[str, np.ndarray] = self.engine.run(inputs)
+        return found
+
+
+@pytest.mark.parametrize("room", [4 * (8 * 60) ** 2, 0])
+def test_short_of_memory_it_takes_smaller_tiles_and_at_last_another_engine(room: int) -> None:
+    truth, region = data.astronaut(), Region(Box(0, 0, 512, 512), 1, (6.0, 6.0), (0.0, 0.0))
+    pixels = hide(truth, region, False).astype(np.float32) / 255
+    engine = restorer("cellnet").engine
+    said: list[str] = []
+    short = demosaic.Demosaic(ShortOfMemory(engine, room), None, Support(said.append, (lambda: engine,)))
+    assert np.abs(short(pixels, None, (), region) - restorer("cellnet")(pixels, None, (), region)).max() < 1e-4
+    assert said
+    assert all("out of memory" in line for line in said)
+    with pytest.raises(OutOfMemory):
+        demosaic.Demosaic(ShortOfMemory(engine, 0))(pixels, None, (), region)

@@ -11,8 +11,8 @@ from skimage import data
 
 import restore_plugin
 from restore_plugin.errors import InputError, NothingFound
-from restore_plugin.pipeline import ArrayFrame, PictureRestorer, ahead, flow
-from restore_plugin.regions import clip, regions_under
+from restore_plugin.pipeline import ArrayFrame, PictureRestorer, ahead, flow, with_neighbours
+from restore_plugin.regions import UNCHANGED, clip, regions_under, restore_frame, whole
 from restore_plugin.types import Box, Needs, Region
 
 
@@ -118,6 +118,76 @@ def test_an_error_anywhere_ends_the_flow(where: str) -> None:
     assert len(out) == (5 if where == "read" else 3)
     assert threads() == 0
     assert source.made < 20
+
+
+def number(item: int) -> np.ndarray:
+    return np.full((1, 1, 3), item, np.float32)
+
+
+def windows(count: int, context: int) -> list[tuple[int, ...]]:
+    """Of the numbers up to `count`: the neighbours that each comes with."""
+    found = list(with_neighbours(range(count), number, context))
+    assert [item for item, _ in found] == list(range(count))
+    return [tuple(int(pixels[0, 0, 0]) for pixels in neighbours) for _, neighbours in found]
+
+
+@pytest.mark.parametrize("context", [0, 1, 2, 3])
+@pytest.mark.parametrize("count", range(9))
+def test_neighbours_are_in_order_and_mirrored_at_the_ends(count: int, context: int) -> None:
+    """As numpy pads, also what is shorter than the window."""
+    padded = np.pad(np.arange(count), context, mode="reflect") if count else np.empty(0)
+    around = [tuple(np.delete(padded[at : at + 2 * context + 1], context)) for at in range(count)]
+    assert windows(count, context) == around
+
+
+def test_neighbours_by_hand() -> None:
+    assert windows(4, 0) == [()] * 4
+    assert windows(4, 1) == [(1, 1), (0, 2), (1, 3), (2, 2)]
+    assert windows(4, 2) == [(2, 1, 1, 2), (1, 0, 2, 3), (0, 1, 3, 2), (1, 2, 2, 1)]
+    assert windows(2, 2) == [(0, 1, 1, 0), (1, 0, 0, 1)]
+    assert windows(1, 2) == [(0, 0, 0, 0)]
+    assert windows(0, 2) == []
+
+
+@pytest.mark.parametrize("context", [1, 2, 3])
+def test_neighbours_are_read_once_before_their_item_is_handed_out(context: int) -> None:
+    """And no further ahead than is asked for, or kept longer than is needed."""
+    source, read = Counter(20), []
+
+    def reading(item: int) -> np.ndarray:
+        read.append(item)
+        return number(item)
+
+    for item, neighbours in with_neighbours(source, reading, context):
+        assert read == list(range(min(20, item + context + 1)))
+        assert source.made == len(read)
+        assert all(abs(int(each[0, 0, 0]) - item) <= context for each in neighbours)
+    assert read == list(range(20))
+
+
+def test_restoring_an_item_leaves_its_neighbours_as_they_were() -> None:
+    frames = [ArrayFrame(np.full((4, 4, 3), value, np.uint8)) for value in (10, 20, 30, 40)]
+
+    def read(frame: ArrayFrame) -> np.ndarray:
+        return np.round(frame.read_rgb(Box(0, 0, 4, 4)) * 255)
+
+    seen = []
+    for frame, neighbours in with_neighbours(frames, read, 1):
+        seen.append([int(pixels[0, 0, 0]) for pixels in neighbours])
+        frame.image[:] = 200
+    assert seen == [[20, 20], [10, 30], [20, 40], [30, 30]]
+
+
+def test_without_context_nothing_is_read() -> None:
+    def read(item: int) -> np.ndarray:
+        raise AssertionError(item)
+
+    assert list(with_neighbours(range(3), read, 0)) == [(0, ()), (1, ()), (2, ())]
+
+
+def test_an_error_of_reading_neighbours_is_raised() -> None:
+    with pytest.raises(OSError, match="disk"):
+        list(with_neighbours(Counter(5, OSError("disk")), number, 2))
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32])
@@ -254,6 +324,86 @@ def test_restores_what_is_given_found_or_masked() -> None:
         assert changed(PictureRestorer(restorer, finder)(IMAGE, where)) == expected
         assert sorted(restorer.crops) == [(4 + 15 + 4, 6 + 20 + 6, 3), (4 + 30, 6 + 30, 3)]
     np.testing.assert_array_equal(IMAGE, before)
+
+
+class Remembering(ArrayFrame):
+    """Knows which pixels were written."""
+
+    def __init__(self, image: np.ndarray) -> None:
+        super().__init__(image)
+        self.written = np.zeros(image.shape[:2], int)
+
+    def write_rgb(self, box: Box, rgb: np.ndarray, mask: np.ndarray) -> None:
+        self.written[box.slices] += mask
+        super().write_rgb(box, rgb, mask)
+
+
+class Brighter:
+    """Adds an amount to every third column, and nothing to the others; remembers its neighbours."""
+
+    needs = Needs(context=1)
+
+    def __init__(self, amount: float) -> None:
+        self.amount = amount
+        self.neighbours: list[np.ndarray] = []
+
+    def margin(self, region: Region) -> tuple[int, int]:
+        return 3, 3
+
+    def __call__(
+        self,
+        pixels: np.ndarray,
+        mask: np.ndarray | None = None,
+        neighbours: Sequence[np.ndarray] = (),
+        region: Region | None = None,
+    ) -> np.ndarray:
+        self.neighbours += neighbours
+        out = pixels.copy()
+        out[:, ::3, 1] += self.amount
+        return out
+
+
+@pytest.mark.parametrize(
+    ("amount", "counts"), [(0.1, True), (-0.1, True), (2 * UNCHANGED, True), (UNCHANGED / 2, False)]
+)
+def test_only_changed_pixels_are_written(amount: float, counts: bool) -> None:
+    frame = Remembering(np.full((20, 30, 3), 0.5, np.float32))
+    assert restore_frame(frame, whole(frame), Brighter(amount)) == 1
+    expected = np.zeros((20, 30), int)
+    expected[:, ::3] = counts
+    np.testing.assert_array_equal(frame.written, expected)
+
+
+def test_only_changed_pixels_of_the_region_are_written() -> None:
+    frame = Remembering(np.full((20, 30, 3), 0.5, np.float32))
+    triangle = Region(Box(6, 5, 12, 10), outline=(((6, 5), (17, 5), (6, 14)),))
+    restore_frame(frame, [triangle], Brighter(0.1))
+    expected = np.zeros((20, 30), bool)
+    expected[triangle.box.slices] = triangle.mask()
+    expected[:, np.arange(30) % 3 != 0] = False  # the crop begins at column 3
+    np.testing.assert_array_equal(frame.written, expected)
+
+
+def test_neighbours_are_cut_as_the_frame_is() -> None:
+    image = np.random.default_rng(0).random((20, 30, 3)).astype(np.float32)
+    restorer, others = Brighter(0.1), [image + 1, image + 2]
+    restore_frame(ArrayFrame(image.copy()), [Region(Box(10, 8, 5, 4))], restorer, others)
+    for cut, other in zip(restorer.neighbours, others, strict=True):
+        np.testing.assert_array_equal(cut, other[5:15, 7:18])
+
+
+@pytest.mark.parametrize("size", [(1, 1), (20, 30)])
+def test_whole_is_every_pixel(size: tuple[int, int]) -> None:
+    (region,) = whole(ArrayFrame(np.zeros((*size, 3), np.uint8)))
+    assert region.box == Box(0, 0, size[1], size[0])
+    assert region.mask().shape == size
+    assert region.mask().all()
+
+
+def test_a_method_that_needs_no_place_restores_all() -> None:
+    out = PictureRestorer(Grey(), None, needs_place=False)(IMAGE)
+    assert (out == 128).all()
+    assert changed(PictureRestorer(Grey(), None, needs_place=False)(IMAGE, [Region(Box(3, 4, 5, 6))])) == {(3, 4, 5, 6)}
 
 
 def test_views_and_strange_strides_are_taken() -> None:

@@ -28,7 +28,7 @@ class BlurNet(PlainUNet):
     def __init__(self) -> None:
         super().__init__(WIDTHS, DEPTHS)
         values = 3 * UNSHUFFLE**2
-        self.unshuffle, self.shuffle = nn.PixelUnshuffle(UNSHUFFLE), nn.PixelShuffle(UNSHUFFLE)  # type: ignore[assignment]
+        self.unshuffle, self.shuffle = nn.PixelUnshuffle(UNSHUFFLE), nn.PixelShuffle(UNSHUFFLE)
         self.head = nn.Conv2d(values, WIDTHS[0], 3, padding=1)
         self.tail = nn.Conv2d(WIDTHS[0], values, 3, padding=1)
         self.reset_parameters()

@@ -17,6 +17,7 @@ from restore_plugin.mosaic import FloatArray
 from restore_plugin.training.data import Picture
 
 SIDE = 256
+SMALL = 0.35  # more small blocks than elsewhere: they are the hardest to see
 
 
 @dataclass(frozen=True)
@@ -57,8 +58,9 @@ class Patch:
     grid_moves: bool
 
     @staticmethod
-    def random(side: int, largest: int, random: np.random.Generator) -> Patch:
-        largest_block = 9 if random.random() < 0.35 else 64  # small blocks are the hardest to see: more of them
+    def random(side: int, largest: int, random: np.random.Generator, small: float = 0.0) -> Patch:
+        """On a picture of `side` px; `small`: share of blocks under 9 px beyond those that fall there by chance."""
+        largest_block = 9 if small and random.random() < small else 64
         block = float(np.exp(random.uniform(np.log(4), np.log(largest_block))))
         if random.random() < 0.7:
             block = float(round(block))
@@ -175,7 +177,7 @@ def make(choose: Callable[[], Picture], random: np.random.Generator) -> list[Sce
         []
         if random.random() < 0.25
         else [
-            Patch.random(SIDE, int(random.choice([120, 200, SIDE])), random)
+            Patch.random(SIDE, int(random.choice([120, 200, SIDE])), random, SMALL)
             for _ in range(int(random.choice([1, 1, 1, 2])))
         ]
     )

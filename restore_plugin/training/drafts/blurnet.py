@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from restore_plugin.networks.blurnet import MULTIPLE, BlurNet
 from restore_plugin.training import blur, data, export, loop
+from restore_plugin.training.rain import log_uniform
 from restore_plugin.training.recipe import Recipe, psnr, run, save_sheet, tensors
 
 SEQUENCE = "photos/gopr0477"  # its share is that of averaged frames
@@ -51,11 +52,13 @@ def flipped(picture: Any, how: int) -> Any:
     return np.ascontiguousarray(picture.transpose(1, 0, 2) if how & 4 else picture)
 
 
-def window(height: int, width: int, take: int, random: np.random.Generator) -> tuple[slice, slice]:
-    """Where a square of `take` px lies; as large as there is room for."""
+def lively_crop(picture: data.Picture, take: int, random: np.random.Generator) -> tuple[slice, slice]:
+    """Where the livelier of two random squares of `take` px lies: there is nothing to learn from skies."""
+    height, width = picture.shape[:2]
     take = min(height, width, take)
-    y, x = int(random.integers(height - take + 1)), int(random.integers(width - take + 1))
-    return slice(y, y + take), slice(x, x + take)
+    places = [(int(random.integers(height - take + 1)), int(random.integers(width - take + 1))) for _ in range(2)]
+    crops = [(slice(y, y + take), slice(x, x + take)) for y, x in places]
+    return max(crops, key=lambda crop: detail(picture[crop[0], crop[1]]))
 
 
 def detail(picture: Any) -> float:
@@ -71,11 +74,8 @@ def resized(picture: Any, side: int) -> Any:
 def photograph_pair(picture: data.Picture, side: int, kind: str, random: np.random.Generator) -> tuple[Any, Any]:
     """(blurred, sharp), each (side, side, 3) uint8."""
     whole = side + 2 * MARGIN
-    take = round(whole * blur.log_uniform(REDUCTION, random))
-    tried = [
-        picture[window(*picture.shape[:2], take, random)] for _ in range(2)
-    ]  # there is nothing to learn from skies
-    sharp = flipped(resized(max(tried, key=detail), whole), 2 * int(random.integers(2)))
+    rows, columns = lively_crop(picture, round(whole * log_uniform(REDUCTION, random)), random)
+    sharp = flipped(resized(picture[rows, columns], whole), 2 * int(random.integers(2)))
     found = sharp if kind == "sharp" else blur.blurred(sharp, kind, random)
     return found[MARGIN:-MARGIN, MARGIN:-MARGIN], sharp[MARGIN:-MARGIN, MARGIN:-MARGIN]
 
@@ -84,8 +84,8 @@ def frame_pair(frames: list[data.Picture], side: int, random: np.random.Generato
     """(blurred, sharp), each (side, side, 3) uint8; fewer frames are averaged where there are not so many."""
     count = min(int(random.choice(blur.FRAMES)), len(frames) - 1 + len(frames) % 2)
     first = int(random.integers(len(frames) - count + 1))
-    at = window(*frames[0].shape[:2], round(side * blur.log_uniform(FRAME_REDUCTION, random)), random)
-    pair = blur.exposure([frame[at] for frame in frames[first : first + count]], random)
+    rows, columns = lively_crop(frames[first], round(side * log_uniform(FRAME_REDUCTION, random)), random)
+    pair = blur.exposure([frame[rows, columns] for frame in frames[first : first + count]], random)
     how = int(random.integers(8))
     return flipped(resized(pair[0], side), how), flipped(resized(pair[1], side), how)
 
@@ -172,7 +172,7 @@ def validator(
         result, sheet = {}, []
         for kind, (picture, truth) in sets.items():
             blurry, sharp = picture.to(loop.device()), truth.to(loop.device())
-            out = torch.cat([restored(network, part) for part in blurry.split(4)]).clamp(0, 1)
+            out = torch.cat([restored(network, part) for part in torch.split(blurry, 4)]).clamp(0, 1)
             result[kind] = round(float(psnr(out, sharp).mean()), 2)
             if kind != "sharp":
                 result[kind + "_gain"] = round(float((psnr(out, sharp) - psnr(blurry, sharp)).mean()), 2)

@@ -1,0 +1,81 @@
+"""The way to the worker (docs/worker.md), and its errors in a GIMP user's words."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from gimp_plugin import VERSION
+from gimp_plugin.problem import Problem
+from gimp_plugin.table import Row
+
+SETTINGS = "settings.json"  # written by `restore-plugin install-gimp`, beside the main file
+SURROUNDINGS_PX = 320  # where the worker does not tell
+AGAIN = "run 'restore-plugin install-gimp' in a terminal, and start GIMP again"
+DOCTOR = "'restore-plugin doctor' in a terminal tells more"
+
+
+def client() -> Any:
+    """The worker's own client, a copy of which the installer put beside this file."""
+    return importlib.import_module("gimp_plugin.worker_client")
+
+
+def command() -> list[str]:
+    """How restore-plugin is started. Raises Problem where the installer has not been."""
+    path = Path(__file__).parent.parent / SETTINGS
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))["command"]
+        if not isinstance(found, list) or not all(isinstance(part, str) for part in found):
+            raise TypeError
+        return found
+    except (OSError, ValueError, KeyError, TypeError):
+        raise Problem(f"The plug-in was not installed completely: {AGAIN}.") from None
+
+
+def confined() -> str | None:
+    """The folder of the worker that the user starts, where GIMP may not start programs (Flatpak, Snap)."""
+    runtime = os.environ.get("XDG_RUNTIME_DIR", "")
+    if os.environ.get("FLATPAK_ID"):
+        return f"{runtime}/app/{os.environ['FLATPAK_ID']}/restore-plugin"  # GIMP and the host both see this one
+    if os.environ.get("SNAP_NAME"):
+        return f"{runtime}/restore-plugin"
+    return None
+
+
+def connect() -> Any:
+    """A connection to the worker, which is started if need be. Raises the client's WorkerError, or Problem."""
+    how, folder = command(), os.environ.get("RESTORE_PLUGIN_RUNTIME") or confined()
+    return client().connect(how, f"gimp-plugin {VERSION}", folder, start=confined() is None)
+
+
+def surroundings_px(worker: Any) -> int:
+    return int(worker.capabilities.get("surroundings_px", SURROUNDINGS_PX))
+
+
+def sentence(kind: str, text: str, row: Row, selected: bool) -> str:
+    """What is told for the client's error of that kind. `text`: the worker's own words."""
+    text = text.strip().rstrip(".")
+    told = {
+        "nothing_found": row.nothing_found.format(where=" in the selection" if selected else " in the layer"),
+        "not_started": f"The program that does the restoring did not start: {text}. {DOCTOR}.",
+        "died": f"The program that does the restoring ended unexpectedly. Try again; if that does not help, {DOCTOR}. "
+        f"({text})",
+        "silent": f"The program that does the restoring no longer answers. 'restore-plugin worker stop --now' in a "
+        f"terminal ends it; then try again. ({text})",
+        "version": f"The plug-in and the restoring program belong to different versions: {AGAIN}.",
+        "protocol": f"The plug-in and the restoring program do not understand each other: {AGAIN}. ({text})",
+        "output": f"There is not enough room on the disk for the pixels. Free some, and try again. ({text})",
+        "busy": f"The program that does the restoring has too much to do at the moment. Try again later. ({text})",
+        "cancelled": "Cancelled.",
+    }
+    if kind == "not_running" and (folder := confined()):
+        return (
+            "This GIMP may not start other programs. Start the restoring program yourself, in a terminal outside of GIMP: "
+            f"restore-plugin worker start --directory {folder}"
+        )
+    if kind == "input" and row.has_block and selected and "--block" in text:  # the command line's words
+        return row.nothing_found.format(where=" in the selection")
+    return told.get(kind) or f"It did not work: {text}. The image is as it was."

@@ -1,0 +1,70 @@
+"""Train DeblurGAN (Kupyn et al. 2018) at a quarter of its width, on the blurs and the pictures of BlurNet.
+
+    python -m restore_plugin.training.recipes.deblurgan --data PICTURES --out RUN --minutes 240
+
+`WIDTH = 64` is the paper's generator, for a graphics card: 99 GFLOP for 256x256. Loss: content, and the critic's opinion
+(WGAN-GP) at a hundredth of it, as in the paper. The paper's content is the distance of VGG19's features, which were
+trained on ImageNet's pictures for research; here it is BlurNet's loss, of pixels and of Fourier transforms.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from torch import Tensor, nn
+
+from restore_plugin.networks.deblurgan import MULTIPLE, Critic, Generator
+from restore_plugin.training import data, export, loop
+from restore_plugin.training.adversarial import Adversaries, critic_loss, judged
+from restore_plugin.training.drafts import blurnet
+from restore_plugin.training.recipe import Recipe, run, tensors
+
+WIDTH, BLOCKS = 16, 9
+CRITIC_WIDTH = 16
+DROPOUT = 0.0  # the paper's 0.5 is for a generator sixteen times as large
+ADVERSARIAL = 0.01  # weight, relative to the content's
+BATCH = 4
+SIDE = 160  # px
+
+
+def network() -> Adversaries:
+    return Adversaries(Generator(WIDTH, BLOCKS, DROPOUT), Critic(CRITIC_WIDTH))
+
+
+def generator(network: Any) -> nn.Module:
+    found: nn.Module = network.generator
+    return found
+
+
+def batch(library: data.Library, random: np.random.Generator) -> loop.Batch:
+    return tensors(*blurnet.pairs(library, BATCH, SIDE, random))
+
+
+def loss(network: nn.Module, batch: loop.Batch) -> Tensor:
+    picture, truth = batch
+    critic: Any = network.critic
+    found = picture + network(picture).float()
+    adversarial = critic_loss(critic, found, truth) - judged(critic, found)
+    return blurnet.distance(found - truth) + ADVERSARIAL * adversarial
+
+
+def validator(library: data.Library, folder: Path) -> Callable[[nn.Module], dict[str, Any]]:
+    return blurnet.validator(library, folder)
+
+
+def spec() -> export.Export:
+    return blurnet.spec(2 * MULTIPLE)  # the smallest example must have room for its reflected borders
+
+
+RECIPE = Recipe("deblurgan", "deblur", network, blurnet.SHARES, batch, loss, validator, spec, generator, rate=3e-4)
+
+
+def main() -> None:
+    run(RECIPE)
+
+
+if __name__ == "__main__":
+    main()
