@@ -43,7 +43,7 @@ class Source:
 
 def layer_of(image: Any, drawables: list[Any]) -> Any:
     """The layer to work on. Raises Problem for what cannot be worked on."""
-    if image.get_base_type() == Gimp.ImageType.INDEXED_IMAGE or (drawables and drawables[0].is_indexed()):
+    if image.get_base_type() == Gimp.ImageBaseType.INDEXED or (drawables and drawables[0].is_indexed()):
         raise Problem("This image has a palette. Choose Image > Mode > RGB first, then try again.")
     if len(drawables) != 1:
         raise Problem(f"Choose one layer in the Layers dialog: {len(drawables) or 'none'} are chosen.")
@@ -68,8 +68,10 @@ def check_writable(layer: Any) -> None:
         parent = parent.get_parent()
     for kind in ("text_layer", "link_layer", "vector_layer"):  # the latter two since GIMP 3.2
         if getattr(layer, f"is_{kind}", bool)():
-            raise Problem("This layer is made of text, paths or a linked file, which a change in place would lose. Choose "
-                          "'New layer', or discard that information first.")
+            raise Problem(
+                "This layer is made of text, paths or a linked file, which a change in place would lose. Choose "
+                "'New layer', or discard that information first."
+            )
 
 
 def read_source(image: Any, layer: Any, use_selection: bool, margin_px: int) -> Source:
@@ -134,9 +136,9 @@ def ask(
     try:
         done = worker.restore(picture, method, options, progress=progress)
     except service.client().WorkerError as error:
-        if error.kind != "nothing_found" or not row.searches or source.mask is None:
+        if error.kind != "nothing_found" or not row.searches or source.mask is None or settings.measure:
             raise
-        # the user says that there is one: then the selection itself is taken for it
+        # the user says that there is one, and how it was made: then the selection itself is taken for it
         done = worker.restore(picture, method, {**options, "search": False}, progress=progress)
     if done["changed"] is None:
         where = " in the selection" if source.mask is not None else " in the layer"

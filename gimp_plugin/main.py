@@ -14,7 +14,7 @@ gi.require_version("Gegl", "0.4")
 gi.require_version("Gimp", "3.0")
 from gi.repository import Gimp, GLib, GObject  # noqa: E402
 
-from gimp_plugin import table  # noqa: E402
+from gimp_plugin import service, table  # noqa: E402
 from gimp_plugin.problem import Problem  # noqa: E402
 from gimp_plugin.table import Row  # noqa: E402
 
@@ -27,10 +27,10 @@ class RestorePlugin(Gimp.PlugIn):
         return False
 
     def do_query_procedures(self) -> list[str]:
-        return [row.procedure for row in table.ROWS]
+        return [row.procedure for row in table.offered(service.offers())]
 
     def do_create_procedure(self, name: str) -> Any:
-        row = table.row_of(name)
+        row = next(row for row in table.offered(service.offers()) if row.procedure == name)
         made = Gimp.ImageProcedure.new(self, name, Gimp.PDBProcType.PLUGIN, run, row)
         made.set_image_types("RGB*, GRAY*")
         made.set_sensitivity_mask(Gimp.ProcedureSensitivityMask.DRAWABLE)
@@ -85,7 +85,7 @@ def run(procedure: Any, run_mode: Any, image: Any, drawables: list[Any], config:
 
 
 def run_checked(procedure: Any, run_mode: Any, image: Any, drawables: list[Any], config: Any, row: Row) -> Any:
-    from gimp_plugin import job, service
+    from gimp_plugin import job
 
     layer = job.layer_of(image, drawables)
     if row.needs_selection and Gimp.Selection.is_empty(image):

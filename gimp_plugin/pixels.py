@@ -45,9 +45,7 @@ def format_of(layer: Any) -> Format:
     dtype, sample_bytes = SAMPLES[sample]
     own = Babl.get_name(native)
     name = own if exact else Babl.get_name(Babl.format_with_space(encoding, native))
-    return Format(
-        name, channels, dtype, channels * sample_bytes, own, Babl.format_get_bytes_per_pixel(native), exact
-    )
+    return Format(name, channels, dtype, channels * sample_bytes, own, Babl.format_get_bytes_per_pixel(native), exact)
 
 
 def read(buffer: Any, box: Box, babl: str, pixel_bytes: int) -> bytes:

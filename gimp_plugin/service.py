@@ -23,16 +23,33 @@ def client() -> Any:
     return importlib.import_module("gimp_plugin.worker_client")
 
 
-def command() -> list[str]:
-    """How restore-plugin is started. Raises Problem where the installer has not been."""
+def settings() -> dict[str, Any]:
+    """What the installer noted; empty where that cannot be read."""
     path = Path(__file__).parent.parent / SETTINGS
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))["command"]
-        if not isinstance(found, list) or not all(isinstance(part, str) for part in found):
-            raise TypeError
-        return found
-    except (OSError, ValueError, KeyError, TypeError):
-        raise Problem(f"The plug-in was not installed completely: {AGAIN}.") from None
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def texts(key: str) -> list[str] | None:
+    """A list of the settings; None where it is not there, or not of texts."""
+    found = settings().get(key)
+    return found if isinstance(found, list) and all(isinstance(each, str) for each in found) else None
+
+
+def command() -> list[str]:
+    """How restore-plugin is started. Raises Problem where the installer has not been."""
+    found = texts("command")
+    if not found:
+        raise Problem(f"The plug-in was not installed completely: {AGAIN}.")
+    return found
+
+
+def offers() -> list[str] | None:
+    """The methods and finders that restore-plugin has; None where the installer did not say."""
+    return texts("offers")
 
 
 def confined() -> str | None:
@@ -67,15 +84,14 @@ def sentence(kind: str, text: str, row: Row, selected: bool) -> str:
         f"terminal ends it; then try again. ({text})",
         "version": f"The plug-in and the restoring program belong to different versions: {AGAIN}.",
         "protocol": f"The plug-in and the restoring program do not understand each other: {AGAIN}. ({text})",
-        "output": f"There is not enough room on the disk for the pixels. Free some, and try again. ({text})",
+        "output": f"The pixels could not be handed to the program that does the restoring: there is not enough room on "
+        f"the disk, or something else took them away. Free some room, and try again. ({text})",
         "busy": f"The program that does the restoring has too much to do at the moment. Try again later. ({text})",
         "cancelled": "Cancelled.",
     }
     if kind == "not_running" and (folder := confined()):
         return (
-            "This GIMP may not start other programs. Start the restoring program yourself, in a terminal outside of GIMP: "
-            f"restore-plugin worker start --directory {folder}"
+            "This GIMP may not start other programs. Start the restoring program yourself, in a terminal outside of "
+            f"GIMP: restore-plugin worker start --idle-minutes 0 --directory {folder}"
         )
-    if kind == "input" and row.has_block and selected and "--block" in text:  # the command line's words
-        return row.nothing_found.format(where=" in the selection")
     return told.get(kind) or f"It did not work: {text}. The image is as it was."

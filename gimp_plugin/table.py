@@ -1,12 +1,13 @@
 """What the plug-in offers: one row a procedure. A task that the worker learns gets its menu entry from a row here.
 
-GIMP asks for the procedures once and remembers them, so nothing here may depend on the worker; a test compares these
-rows with the library's catalogue.
+GIMP asks for the procedures once and remembers them, so nothing here may depend on the worker. The installer notes what
+the library that it belongs to can do, and only that is offered; a test compares these rows with the catalogue.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Collection
+from dataclasses import dataclass, replace
 
 MENU = "<Image>/Filters/Restore"
 NEW_LAYER, IN_PLACE = "new-layer", "in-place"
@@ -49,8 +50,8 @@ ROWS = (
         procedure="plug-in-restore-demosaic",
         label="De-_mosaic...",
         blurb="Undo pixelation",
-        help="Finds mosaics (pixelated places) inside the selection, or everywhere if nothing is selected, and replaces "
-        "them by something plausible that has the same blocks when it is pixelated again. " + PLAUSIBLE,
+        help="Finds mosaics (pixelated places) inside the selection, or everywhere if nothing is selected, and "
+        "replaces them by something plausible that has the same blocks when it is pixelated again. " + PLAUSIBLE,
         doing="De-mosaic",
         layer_name="De-mosaicked",
         task="demosaic",
@@ -60,8 +61,8 @@ ROWS = (
         ),
         searches=True,
         has_block=True,
-        nothing_found="No mosaic was found{where}. Select the mosaic, as exactly as you can, and try again; if that does "
-        "not help, switch off 'Measure the blocks' and give their size.",
+        nothing_found="No mosaic was found{where}. If there is one: select it as exactly as you can, switch off "
+        "'Measure the blocks', give their size, and try again.",
     ),
     Row(
         procedure="plug-in-restore-derain",
@@ -79,6 +80,22 @@ ROWS = (
         nothing_found="Nothing to remove was found{where}. The image is unchanged.",
     ),
     Row(
+        procedure="plug-in-restore-deblur",
+        label="De-_blur...",
+        blurb="Sharpen what motion has blurred",
+        help="Sharpens the selection, or the whole layer if nothing is selected, where the camera or what it saw has "
+        "moved. " + PLAUSIBLE,
+        doing="De-blur",
+        layer_name="De-blurred",
+        task="deblur",
+        methods=(
+            ("blurnet", "Fast network", "A compact network of our own"),
+            ("deblurgan", "DeblurGAN", "DeblurGAN (Kupyn et al. 2018): slower"),
+        ),
+        has_strength=True,
+        nothing_found="Nothing to sharpen was found{where}. The image is unchanged.",
+    ),
+    Row(
         procedure="plug-in-restore-find-mosaics",
         label="_Find Mosaics...",
         blurb="Select the pixelated places of a layer",
@@ -91,5 +108,9 @@ ROWS = (
 )
 
 
-def row_of(procedure: str) -> Row:
-    return next(row for row in ROWS if row.procedure == procedure)
+def offered(names: Collection[str] | None) -> tuple[Row, ...]:
+    """What can be served with the methods and finders of these names. None: not known, so all."""
+    if names is None:
+        return ROWS
+    rows = [replace(row, methods=tuple(method for method in row.methods if method[0] in names)) for row in ROWS]
+    return tuple(row for row in rows if row.methods or row.finder in names)

@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from typing import Any, NoReturn
 
-from restore_plugin import __version__, catalog, engines_cli
+from restore_plugin import __version__, catalog, engines_cli, install_gimp, worker
 from restore_plugin.errors import InputError, RestoreError
 
 PROGRAM = "restore-plugin"
@@ -71,6 +71,8 @@ def parser() -> Parser:
         own.add_argument("--json", action="store_true", help="one JSON object on standard output")
         own.set_defaults(command=command)
     engines_cli.add_commands(commands)
+    worker.add_commands(commands)
+    install_gimp.add_command(commands)
     return made
 
 

@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from restore_plugin import catalog
+from restore_plugin import __version__, catalog, install_gimp
 from restore_plugin.errors import RestoreError
 
 if TYPE_CHECKING:
@@ -117,7 +117,7 @@ def examine() -> list[Check]:
     """Every look in turn."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # other packages' announcements are not for the user
-        checks = [check for look in (machine, packages, encoders, weights, engines, extras) for check in look()]
+        checks = [check for look in (machine, packages, encoders, weights, engines, extras, gimp) for check in look()]
         return [*checks, main_job()] if works(checks) else checks
 
 
@@ -393,6 +393,28 @@ def extras() -> Iterator[Check]:
     cuda = torch.cuda.get_device_name() if torch.cuda.is_available() else None
     text = f"CUDA on {cuda}" if cuda else "no CUDA here, so training runs on the CPU"
     yield Check(group, "torch", WORKS, f"{torch.__version__}; {text}")
+
+
+def gimp() -> Iterator[Check]:
+    """The plug-in in each GIMP 3 profile of this user."""
+    group, again = "GIMP 3", f"{PROGRAM} install-gimp"
+    found = install_gimp.profiles()
+    if not found:
+        yield Check(group, "plug-in", ABSENT, "no GIMP 3 of this user was found (it makes its folder when it starts)")
+    for profile in found:
+        name, told = f"{profile.kind} {profile.folder.name}", install_gimp.installed(profile)
+        command = (told or {}).get("command")
+        if told is None:
+            yield Check(group, name, ABSENT, f"the plug-in is not in {profile.folder}", again)
+        elif told.get("version") != __version__:
+            text = f"the plug-in is of version {told.get('version', 'unknown')}, this is {__version__}"
+            yield Check(group, name, WARNING, text, again)
+        elif not (isinstance(command, list) and command and shutil.which(str(command[0]))):
+            yield Check(group, name, WARNING, f"the plug-in starts {command}, which is not there", again)
+        elif advice := install_gimp.advice(profile.kind):
+            yield Check(group, name, WORKS, f"installed; this GIMP may not start programs, so first run: {advice}")
+        else:
+            yield Check(group, name, WORKS, f"the plug-in is in {profile.folder}")
 
 
 def is_there(module: str) -> bool:

@@ -1,4 +1,4 @@
-"""`restore-plugin install-gimp`: puts the GIMP plug-in into every GIMP 3 profile of this user, and takes it out again."""
+"""`restore-plugin install-gimp`: puts the plug-in into every GIMP 3 profile of this user, and takes it out again."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from restore_plugin import __version__
+from restore_plugin import __version__, catalog
 from restore_plugin.errors import InputError, NothingFound, OutputError, RestoreError
 
 NAME = "restore-plugin"  # of the folder and of the main file in it: GIMP wants them alike
@@ -55,7 +55,9 @@ def places(environment: Mapping[str, str], home: Path, platform: str) -> list[tu
     ]
 
 
-def profiles(environment: Mapping[str, str] | None = None, home: Path | None = None, platform: str = "") -> list[Profile]:
+def profiles(
+    environment: Mapping[str, str] | None = None, home: Path | None = None, platform: str = ""
+) -> list[Profile]:
     """Every GIMP 3 profile of this user."""
     environment = os.environ if environment is None else environment
     found: dict[Path, Profile] = {}  # a Flatpak's may be a link to the usual one
@@ -88,6 +90,12 @@ def check_command(command: Sequence[str]) -> None:
         raise RestoreError(f"{' '.join(command)} does not start outside of this folder; pip install this copy first")
 
 
+def offers() -> list[str]:
+    """The methods and finders whose networks are there: the plug-in offers these and no others."""
+    rows = (*catalog.METHODS, *catalog.FINDERS)
+    return [row.name for row in rows if row.weights is None or (catalog.WEIGHTS / row.weights).exists()]
+
+
 def install(profile: Profile, command: Sequence[str]) -> Path:
     """Put this version's plug-in into a profile, in place of an older one; returns its folder. Raises OutputError."""
     package = Path(__file__).parent.parent / "gimp_plugin"
@@ -102,7 +110,7 @@ def install(profile: Profile, command: Sequence[str]) -> Path:
             if source.name != MAIN_FILE:
                 (inner / source.name).write_bytes(source.read_bytes())
         (inner / CLIENT).write_bytes((Path(__file__).parent / CLIENT).read_bytes())
-        settings = {"version": __version__, "command": list(command)}
+        settings = {"version": __version__, "command": list(command), "offers": offers()}
         (part / SETTINGS).write_text(json.dumps(settings, indent=1) + "\n", encoding="utf-8")
         main = part / f"{NAME}.py"
         main.write_bytes((package / MAIN_FILE).read_bytes())  # new, so that GIMP asks it again for its procedures

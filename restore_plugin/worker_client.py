@@ -60,7 +60,11 @@ def check_directory(folder: Path) -> None:
         wrong = "belongs to another user" if status.st_uid != os.geteuid() else wrong
         wrong = "may be entered by other users" if status.st_mode & 0o077 else wrong
     if wrong:
-        raise WorkerError("access", f"{folder} {wrong}, so the restore worker there is not trusted; remove it", 4)
+        raise WorkerError(
+            "access",
+            f"{folder} {wrong}, so a restore worker there is not trusted; remove it, or choose another folder",
+            4,
+        )
 
 
 def connect(
@@ -68,30 +72,27 @@ def connect(
 ) -> Worker:
     """A connection to the user's worker, which is started where there is none (see docs/worker.md)."""
     folder = Path(directory) if directory else default_directory()
-    started = False
-    while True:
-        sock, token = _reach(folder)
-        worker = Worker(sock, folder) if sock else None
-        try:
-            if worker:
-                worker.capabilities = worker.ask(
-                    {"request": "hello", "protocol": PROTOCOL, "client": client, "token": token}, within=HELLO_SECONDS
-                )
-                return worker
-        except WorkerError as error:
-            assert worker is not None
-            may_start = start and command and not started
-            if error.kind == "version" and may_start:
-                worker.leave()
-            worker.close()
-            if error.kind not in ("version", "died") or not may_start:
-                raise
-        if started or not (start and command):
-            raise WorkerError(
-                "not_running", "the restore worker is not running; start it with: restore-plugin worker start"
-            )
-        start_worker(command, folder)
-        started = True
+    may_start = bool(command) and start
+    try:
+        return _greeted(folder, client, replace=may_start)
+    except WorkerError as error:
+        if not (command and may_start) or error.kind not in ("not_running", "version", "died"):
+            raise
+    start_worker(command, folder)
+    return _greeted(folder, client)
+
+
+def _greeted(folder: Path, client: str, replace: bool = False) -> Worker:
+    """Raises WorkerError. `replace`: a worker of another version is told to leave."""
+    worker = reach(folder)
+    try:
+        worker.greet(client)
+    except WorkerError as error:
+        if replace and error.kind == "version":
+            worker.leave()
+        worker.close()
+        raise
+    return worker
 
 
 def start_worker(command: Sequence[str], folder: Path) -> None:
@@ -117,8 +118,8 @@ def start_worker(command: Sequence[str], folder: Path) -> None:
         raise WorkerError("not_started", f"the restore worker did not start: {lines[-1]}", done.returncode)
 
 
-def _reach(folder: Path) -> tuple[socket.socket | None, str]:
-    """A connected socket and the token; (None, "") where nothing listens."""
+def reach(folder: Path) -> Worker:
+    """A connection that has to `greet`. Raises WorkerError."""
     token, sock = "", None
     try:
         check_directory(folder)
@@ -130,23 +131,30 @@ def _reach(folder: Path) -> tuple[socket.socket | None, str]:
             address = json.loads((folder / "worker.json").read_bytes())
             token = str(address["token"])
             sock = socket.create_connection(("127.0.0.1", int(address["port"])), HELLO_SECONDS)
-    except PermissionError:
-        raise WorkerError("access", f"{folder} is not yours, so the restore worker there cannot be used", 4) from None
-    except (OSError, ValueError, KeyError, TypeError):
+        return Worker(sock, folder, token)
+    except (OSError, ValueError, KeyError, TypeError) as error:
         if sock:
             sock.close()
-        return None, ""
-    return sock, token
+        if isinstance(error, PermissionError):
+            why = f"{folder} is not yours, so the restore worker there cannot be used"
+            raise WorkerError("access", why, 4) from None
+        if isinstance(error, TimeoutError):
+            raise WorkerError("silent", f"the restore worker does not answer; see {folder / 'worker.log'}") from None
+        why = "the restore worker is not running; start it with: restore-plugin worker start"
+        raise WorkerError("not_running", why) from None
 
 
 class Worker:
-    """A connection; for one thread. Closing it drops what is under way."""
+    """A connection; for one thread. Closing it drops what is under way.
 
-    capabilities: Message
+    `silence_seconds`: after so long without a word from it, not even of progress, the worker is taken for hung.
+    """
 
-    def __init__(self, sock: socket.socket, folder: Path) -> None:
+    def __init__(self, sock: socket.socket, folder: Path, token: str = "") -> None:
         self.folder = folder
-        self._socket = sock
+        self.capabilities: Message = {}
+        self.silence_seconds = HELLO_SECONDS
+        self._socket, self._token = sock, token
         self._received = b""
         self._last_id = -1
 
@@ -158,6 +166,12 @@ class Worker:
 
     def close(self) -> None:
         self._socket.close()
+
+    def greet(self, client: str) -> None:
+        """Say hello. Raises WorkerError; one of the kind `version` will still `leave`."""
+        hello = {"request": "hello", "protocol": PROTOCOL, "client": client, "token": self._token}
+        self.capabilities = self.ask(hello)
+        self.silence_seconds = SILENCE_SECONDS
 
     def picture(
         self, width: int, height: int, channels: int, dtype: str, pixels: bytes, mask: bytes | None = None
@@ -186,30 +200,28 @@ class Worker:
         picture: Picture,
         finder: str,
         options: Mapping[str, Any] | None = None,
-        within: bool = False,
         progress: Progress | None = None,
         cancelled: Asked | None = None,
     ) -> Message:
-        """Find into the picture's mask; `within` what the mask held."""
-        request: Message = {"request": "find", "finder": finder, "within": within, "options": dict(options or {})}
+        """Find; where is written into the picture's mask."""
+        request: Message = {"request": "find", "finder": finder, "options": dict(options or {})}
         return self.ask({**request, **picture.described(True)}, progress, cancelled)
 
     def status(self) -> Message:
         return self.ask({"request": "status"})
 
-    def quit(self, now: bool = False) -> None:
-        self.ask({"request": "quit", "now": now})
-
     def leave(self, now: bool = False, within: float = LEAVE_SECONDS) -> None:
-        """`quit`, and wait until the worker is gone."""
-        self.quit(now)
+        """Tell it to, and wait until it is gone. Raises WorkerError where it is not `within` so many seconds."""
+        self.ask({"request": "quit", "now": now})
         end = time.monotonic() + within
         try:
             while time.monotonic() < end:
-                self._next(end, None)
+                self._next(end)
         except WorkerError as error:
             if error.kind == "died":
                 return
+        finally:
+            self.close()
         raise WorkerError("busy", "the restore worker is still working; try again when it is done")
 
     def ask(
@@ -217,31 +229,33 @@ class Worker:
         request: Message,
         progress: Progress | None = None,
         cancelled: Asked | None = None,
-        within: float = SILENCE_SECONDS,
     ) -> Message:
-        """Send a request and wait for its end. Raises WorkerError. `within`: seconds without a word from the worker."""
+        """Send a request and wait for its end. Raises WorkerError."""
         identity = self._send(request)
-        asked = False
-        while True:
-            try:
-                reply = self._next(time.monotonic() + within, None if asked else cancelled)
-            except Cancelled:
-                asked, within = True, 5.0
-                self._send({"request": "cancel", "job": identity})
-                continue
-            except WorkerError as error:
-                self.close()  # a late answer would be taken for another request's, and the job is dropped
-                raise (Cancelled() if asked else error) from None
-            if reply.get("id") not in (identity, None):
-                continue
-            if reply["reply"] == "done":
-                return reply
-            if reply["reply"] == "error":
-                if reply.get("kind") == "cancelled":
-                    raise Cancelled
-                raise WorkerError(str(reply.get("kind")), str(reply.get("text")), int(reply.get("exit_code", 1)))
-            if progress and not asked:
-                progress(float(reply["share"]), str(reply["text"]))
+        reply: Message = {}
+        asked = over = False
+        try:
+            while not over:
+                came = self._next(time.monotonic() + self.silence_seconds, None if asked else cancelled)
+                if came is None:
+                    asked = True
+                    self._send({"request": "cancel", "job": identity})
+                elif came.get("id") in (identity, None):
+                    reply, over = came, came["reply"] in ("done", "error")
+                    if progress and not (asked or over):
+                        progress(float(reply["share"]), str(reply["text"]))
+        except WorkerError:
+            if asked:
+                raise Cancelled from None
+            raise
+        finally:
+            if not over:
+                self.close()  # the job is dropped; a late answer would be taken for another request's
+        if reply["reply"] == "done":
+            return reply
+        if reply.get("kind") == "cancelled":
+            raise Cancelled
+        raise WorkerError(str(reply.get("kind")), str(reply.get("text")), int(reply.get("exit_code", 1)))
 
     def _send(self, request: Message) -> int:
         self._last_id += 1
@@ -255,10 +269,11 @@ class Worker:
             pass  # why, or an answer that came before, is seen when receiving
         return self._last_id
 
-    def _next(self, end: float, cancelled: Asked | None) -> Message:
+    def _next(self, end: float, cancelled: Asked | None = None) -> Message | None:
+        """The next reply; None where `cancelled` says so."""
         while b"\n" not in self._received:
             if cancelled and cancelled():
-                raise Cancelled
+                return None
             left = end - time.monotonic()
             if left <= 0:
                 raise WorkerError("silent", f"the restore worker does not answer; see {self.folder / 'worker.log'}")
@@ -295,16 +310,15 @@ class Picture:
             got = f"{len(pixels)} and {'no mask' if mask is None else len(mask)}"
             raise ValueError(f"expected {self._pixels_bytes} bytes of pixels and {self._mask_bytes} of mask, got {got}")
         self.masked = mask is not None
-        made = worker.ask({"request": "buffer", "bytes": self._pixels_bytes + self._mask_bytes})
         self._format = {"width": width, "height": height, "channels": channels, "dtype": dtype}
-        self.buffer = str(made["buffer"])
+        made = worker.ask({"request": "buffer", "bytes": self._pixels_bytes + self._mask_bytes})
+        self.buffer, self._path = str(made["buffer"]), str(made["path"])
         try:
-            self._file = open(made["path"], "r+b", buffering=0)  # noqa: SIM115 - closed by `close`
-            for part in (pixels, mask or b""):
-                view = memoryview(part)
-                while view:
-                    view = view[self._file.write(view) :]
+            with open(self._path, "r+b") as file:
+                file.write(pixels)
+                file.write(mask or b"")
         except OSError as error:
+            self.close()
             raise WorkerError("output", f"the pixels could not be handed over: {error.strerror}", 5) from None
 
     def __enter__(self) -> Picture:
@@ -314,7 +328,6 @@ class Picture:
         self.close()
 
     def close(self) -> None:
-        self._file.close()
         if self._worker._socket.fileno() >= 0:  # otherwise the worker has removed it already
             self._worker.ask({"request": "release", "buffer": self.buffer})
 
@@ -329,12 +342,12 @@ class Picture:
         return self._read(self._pixels_bytes, self._mask_bytes)
 
     def _read(self, offset: int, size: int) -> bytes:
-        self._file.seek(offset)
-        parts = []
-        while size:
-            part = self._file.read(size)
-            if not part:
-                raise WorkerError("output", "the restore worker's pixel file was cut short", 5)
-            parts.append(part)
-            size -= len(part)
-        return b"".join(parts)
+        try:
+            with open(self._path, "rb") as file:
+                file.seek(offset)
+                data = file.read(size)
+        except OSError as error:
+            raise WorkerError("output", f"the result could not be read: {error.strerror}", 5) from None
+        if len(data) != size:
+            raise WorkerError("output", "the restore worker's pixel file was cut short", 5)
+        return data

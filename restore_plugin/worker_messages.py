@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
@@ -14,8 +13,8 @@ from restore_plugin.worker_client import LONGEST_MESSAGE, PROTOCOL, SAMPLE_BYTES
 
 LARGEST_ID = 2**53  # what every JSON library keeps exactly
 FURTHEST_PX = 1 << 20
-MOST_BUFFERS, MOST_JOBS, MOST_CONNECTIONS = 16, 16, 32
 SURROUNDINGS_PX = 320  # five cells of the largest usual blocks, or half of a network's field of view
+MOST_REGIONS = 1000  # told of, where more would not fit into a message
 
 
 class WorkerFault(RestoreError):
@@ -71,7 +70,7 @@ def encode(message: Message) -> bytes:
     line = json.dumps(message, allow_nan=False).encode() + b"\n"
     if len(line) > LONGEST_MESSAGE and "regions" in message:  # outlines say nothing that a mask does not
         short = [{key: value for key, value in region.items() if key != "outline"} for region in message["regions"]]
-        line = json.dumps({**message, "regions": short[:1000]}, allow_nan=False).encode() + b"\n"
+        line = json.dumps({**message, "regions": short[:MOST_REGIONS]}, allow_nan=False).encode() + b"\n"
     return line
 
 
@@ -91,10 +90,10 @@ def decode(line: bytes) -> Message:
 
 
 def identity_of(message: Message) -> int:
-    identity = message.get("id")
-    if not whole(identity) or not 0 <= identity <= LARGEST_ID:  # type: ignore[operator]
-        raise Malformed(f"expected an id from 0 to 2^53, got {shown(identity)}")
-    return int(identity)  # type: ignore[arg-type]
+    try:
+        return number(message, "id", 0, LARGEST_ID)
+    except InputError as error:
+        raise Malformed(str(error)) from None
 
 
 @dataclass(frozen=True)
@@ -142,10 +141,9 @@ class RestoreRequest:
 
 @dataclass(frozen=True)
 class FindRequest:
-    finder: str
+    finder: catalog.FinderRow
     pixels: PixelArea
     mask: Area | None
-    within: bool
     options: Options
 
 
@@ -160,23 +158,20 @@ def restore_request(message: Message, most_pixels: int) -> RestoreRequest:
         raise InputError(f"expected a list of regions, got {shown(regions)}")
     method, options = catalog.method(name[:100]), options_of(message)
     catalog.EngineOptions(options.engine, options.precision).check(method)
-    return RestoreRequest(
-        method, pixels, mask_area(message, pixels), None if regions is None else tuple(regions), options
-    )
+    given = None if regions is None else tuple(regions)
+    return RestoreRequest(method, pixels, mask_area(message, pixels), given, options)
 
 
 def find_request(message: Message, most_pixels: int) -> FindRequest:
     """Raises InputError."""
-    finder, within = message.get("finder"), message.get("within", False)
-    if finder not in [row.name for row in catalog.FINDERS]:
-        raise InputError(
-            f"expected a finder out of {', '.join(row.name for row in catalog.FINDERS)}, got {shown(finder)}"
-        )
+    name = message.get("finder")
+    row = next((row for row in catalog.FINDERS if row.name == name), None)
+    if row is None:
+        known = ", ".join(row.name for row in catalog.FINDERS)
+        raise InputError(f"expected a finder out of {known}, got {shown(name)}")
     pixels = pixel_area(message, most_pixels)
-    mask = mask_area(message, pixels)
-    if not isinstance(within, bool) or (within and mask is None):
-        raise InputError(f"expected within to be true or false, and a mask with it, got {shown(within)}")
-    return FindRequest(str(finder), pixels, mask, within, options_of(message, "engine", "precision"))
+    options = options_of(message, "engine", "precision")
+    return FindRequest(row, pixels, mask_area(message, pixels), options)
 
 
 def pixel_area(message: Message, most_pixels: int) -> PixelArea:
@@ -216,80 +211,74 @@ def area_of(given: Mapping[str, Any], size: int) -> Area:
     return Area(buffer, number(given, "offset", 0, LARGEST_ID) if "offset" in given else 0, size)
 
 
+def real(value: object) -> bool:
+    """A number that fits into a picture's coordinates."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= FURTHEST_PX
+
+
+def pair(value: Any) -> bool:
+    return isinstance(value, list) and len(value) == 2 and all(map(real, value))
+
+
+def number(given: Mapping[str, Any], name: str, least: int, most: int) -> int:
+    """A whole number. Raises InputError."""
+    value = given.get(name)
+    if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= most:
+        raise InputError(f"expected {name} as a whole number from {least} to {most}, got {shown(value)}")
+    return value
+
+
+NAME = "a name", lambda value: isinstance(value, str) and len(value) <= 100
+SWITCH = "true or false", lambda value: isinstance(value, bool)
+CHECKS: dict[str, tuple[str, Callable[[Any], bool]]] = {
+    "engine": NAME,
+    "precision": NAME,
+    "linear_light": SWITCH,
+    "search": ("true, false or null", lambda value: value is None or isinstance(value, bool)),
+    "block": ("[x, y] of at least 2 px", lambda value: value is None or (pair(value) and min(value) >= 2)),
+    "phase": ("[x, y] in px", lambda value: value is None or pair(value)),
+    "strength": ("a number from 0 to 1", lambda value: real(value) and 0 <= value <= 1),
+    "blend": SWITCH,
+}
+
+
 def options_of(message: Message, *allowed: str) -> Options:
     """Raises InputError for an option that does not exist, or is none of `allowed`."""
     given = message.get("options", {})
     names = allowed or tuple(field.name for field in fields(Options))
     if not isinstance(given, dict):
         raise InputError(f"expected options as an object, got {shown(given)}")
-    for name in given:
+    values: dict[str, Any] = {}
+    for name, value in given.items():
         if name not in names:
             raise InputError(f"expected options out of {', '.join(names)}, got {shown(name)}")
-    values = {**asdict(Options()), **given}
-    for name in ("engine", "precision"):
-        if not isinstance(values[name], str) or len(values[name]) > 100:
-            raise InputError(f"expected a name for {name}, got {shown(values[name])}")
-    for name in ("linear_light", "blend"):
-        if not isinstance(values[name], bool):
-            raise InputError(f"expected true or false for {name}, got {shown(values[name])}")
-    if values["search"] is not None and not isinstance(values["search"], bool):
-        raise InputError(f"expected true, false or null for search, got {shown(values['search'])}")
-    if not real(values["strength"]) or not 0 <= values["strength"] <= 1:
-        raise InputError(f"expected a strength from 0 to 1, got {shown(values['strength'])}")
-    if real(values["block"]):
-        values["block"] = [values["block"], values["block"]]
-    values["block"], values["phase"] = pair(values, "block", 2), pair(values, "phase", -math.inf)
-    if values["phase"] and not values["block"]:
+        if name == "block" and real(value):
+            value = [value, value]
+        what, right = CHECKS[name]
+        if not right(value):
+            raise InputError(f"expected {name} as {what}, got {shown(value)}")
+        values[name] = tuple(map(float, value)) if isinstance(value, list) else value
+    if values.get("phase") and not values.get("block"):
         raise InputError("phase says where a grid of known size lies; give block, too")
     return Options(**values)
 
 
-def pair(values: Mapping[str, Any], name: str, least: float) -> tuple[float, float] | None:
-    given = values[name]
-    if given is None:
-        return None
-    if not (isinstance(given, list) and len(given) == 2 and all(real(each) and each >= least for each in given)):
-        more = f" of at least {least} px" if math.isfinite(least) else ""
-        raise InputError(f"expected {name} as [x, y]{more}, got {shown(given)}")
-    return float(given[0]), float(given[1])
-
-
-def number(given: Mapping[str, Any], name: str, least: int, most: int) -> int:
-    """A whole number. Raises InputError."""
-    value = given.get(name)
-    if not whole(value) or not least <= value <= most:  # type: ignore[operator]
-        raise InputError(f"expected {name} as a whole number from {least} to {most}, got {shown(value)}")
-    return int(value)  # type: ignore[arg-type]
-
-
-def whole(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
-
-
-def real(value: object) -> bool:
-    """A number that fits into a picture's coordinates."""
-    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= FURTHEST_PX
-
-
 def shown(value: object) -> str:
     """What came, short enough for a sentence."""
-    text = json.dumps(value, default=str)
+    try:
+        text = json.dumps(value, default=str)
+    except RecursionError:
+        return "something that is nested too deeply"
     return text if len(text) <= 60 else text[:57] + "..."
 
 
-def capabilities(most_pixels: int) -> Message:
-    """What `hello` answers about the methods; a task without methods is not offered."""
+def capabilities() -> Message:
+    """What `hello` answers about the methods."""
+    told = ("name", "summary", "default", "finder", "invents")
     return {
         "protocol": PROTOCOL,
         "version": __version__,
-        "tasks": [
-            {
-                key: value
-                for key, value in asdict(row).items()
-                if key in ("name", "summary", "default", "finder", "invents")
-            }
-            for row in catalog.TASKS
-        ],
+        "tasks": [{name: getattr(row, name) for name in told} for row in catalog.TASKS],
         "methods": [
             {"name": row.name, "task": row.task, "summary": row.summary, "needs_mask": row.needs_mask}
             for row in catalog.METHODS
@@ -297,10 +286,4 @@ def capabilities(most_pixels: int) -> Message:
         "finders": [row.name for row in catalog.FINDERS],
         "options": asdict(Options()),
         "surroundings_px": SURROUNDINGS_PX,
-        "limits": {
-            "message_bytes": LONGEST_MESSAGE,
-            "pixels": most_pixels,
-            "buffers": MOST_BUFFERS,
-            "jobs": MOST_JOBS,
-        },
     }

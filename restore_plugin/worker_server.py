@@ -1,16 +1,14 @@
-"""The worker's side of docs/worker.md: connections, pixel files and jobs in one asyncio loop. Loads nothing heavy;
-what restores (worker_jobs) is imported by its threads.
-"""
+"""The worker's side of docs/worker.md: connections, pixel files and jobs, in one asyncio loop and a pool of threads."""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hmac
-import importlib
 import itertools
 import logging
+import math
 import os
-import shutil
 import socket
 import struct
 import time
@@ -18,22 +16,19 @@ from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from restore_plugin.errors import InputError, OutputError, RestoreError
+from restore_plugin import __version__, worker_jobs
+from restore_plugin.errors import InputError, RestoreError
 from restore_plugin.worker_client import HELLO_SECONDS, LONGEST_MESSAGE, PROTOCOL, Message
+from restore_plugin.worker_jobs import Buffer
 from restore_plugin.worker_messages import (
     LARGEST_ID,
-    MOST_BUFFERS,
-    MOST_CONNECTIONS,
-    MOST_JOBS,
     Area,
     Busy,
     Cancelled,
-    FindRequest,
     Malformed,
     NoAccess,
-    RestoreRequest,
     WrongVersion,
     capabilities,
     decode,
@@ -46,40 +41,31 @@ from restore_plugin.worker_messages import (
     shown,
 )
 
-if TYPE_CHECKING:
-    from restore_plugin.worker_jobs import Job
-
-HEARTBEAT_SECONDS, LOOK_SECONDS = 1.0, 5.0
+MOST_BUFFERS, MOST_JOBS, MOST_CONNECTIONS = 16, 16, 32
+TICK_SECONDS, HEARTBEAT_SECONDS, LOOK_SECONDS = 0.1, 1.0, 2.0
+GRACE_SECONDS = 10.0  # for jobs to notice that they are cancelled
 MOST_UNREAD = 8 << 20  # bytes of replies that a client has not taken; then it is given up
 LARGEST_SAMPLES = 17  # bytes a pixel: RGBA in f32, and a mask
-INSTALLED = ("__init__.py", "worker_server.py", "worker_jobs.py", "catalog.py")
 
 logger = logging.getLogger("restore_plugin.worker")
 
 
 @dataclass(frozen=True)
 class Settings:
-    """Of a worker. `idle_seconds` 0: it stays."""
+    """Of a worker. `idle_seconds` 0: it stays. `jobs`: at once. `token`: over TCP."""
 
     directory: Path
-    idle_seconds: float = 900.0
-    jobs: int = 2  # at once
-    most_pixels: int = 200_000_000
-    token: str = ""  # over TCP
+    idle_seconds: float
+    jobs: int
+    most_pixels: int
+    token: str = ""
 
 
-@dataclass
-class Buffer:
-    path: Path
-    size: int
-    users: int = 0
-
-
-@dataclass
+@dataclass(eq=False)
 class Task:
     """A job, and the pool's promise of its result."""
 
-    job: Job
+    job: worker_jobs.Job
     result: Future[Message]
 
     def cancel(self) -> None:
@@ -87,13 +73,12 @@ class Task:
         self.result.cancel()  # where it has not begun
 
 
-def installation() -> tuple[tuple[int, int], ...]:
+def installation() -> int:
     """Changes when the package is upgraded under a running worker, whose modules would then no longer fit together."""
-    folder = Path(__file__).parent
     try:
-        return tuple((at.st_mtime_ns, at.st_size) for at in (os.stat(folder / name) for name in INSTALLED))
+        return os.stat(__file__).st_mtime_ns
     except OSError:
-        return ()
+        return 0
 
 
 class Server:
@@ -104,51 +89,46 @@ class Server:
         self.connections: set[Connection] = set()
         self.tasks: set[Task] = set()
         self.pool = ThreadPoolExecutor(settings.jobs, "job")
-        self.kept: Any = None  # worker_jobs.Kept, once that is imported
+        self.kept = worker_jobs.Kept()
         self.begun = self.used = time.monotonic()
         self.installed = installation()
         self.names = itertools.count(1)
         self.leaving = asyncio.Event()
-        self._server: asyncio.Server | None = None
+        self.patience = math.inf  # until when it waits for jobs
 
-    async def serve(self, listening: socket.socket, ready: Callable[[], None], still_there: Callable[[], bool]) -> None:
-        """Returns when it has left. `still_there`: whether clients can find the socket."""
-        loop = asyncio.get_running_loop()
+    async def serve(self, listening: socket.socket, still_there: Callable[[], bool]) -> bool:
+        """Returns when it leaves: False where a job did not end though it was cancelled.
+
+        `still_there`: whether clients can find the socket.
+        """
         start = asyncio.start_unix_server if listening.family != socket.AF_INET else asyncio.start_server
-        self._server = await start(self._meet, sock=listening, limit=LONGEST_MESSAGE)
-        ready()
-        warm = loop.run_in_executor(None, importlib.import_module, "restore_plugin.worker_jobs")
-        warm.add_done_callback(lambda done: done.exception())  # the first job meets it again, and tells its client
+        server = await start(self._meet, sock=listening, limit=LONGEST_MESSAGE)
         look = min(LOOK_SECONDS, self.settings.idle_seconds / 4 or LOOK_SECONDS)
         while not self.leaving.is_set():
-            try:
+            with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self.leaving.wait(), look)
-            except TimeoutError:
-                if not still_there() and not self.connections:
-                    logger.info("the socket is gone, so nobody can reach this worker")
-                    break
-                if self.idle():
-                    logger.info("idle for %g s", self.settings.idle_seconds)
-                    break
-        self.leaving.set()
-        self._server.close()
-        while self.tasks:
-            await asyncio.sleep(0.05)
+            if self.connections or self.tasks:
+                self.used = time.monotonic()
+            elif not still_there():
+                logger.info("the socket is gone, so nobody can reach this worker")
+                self.leaving.set()
+            elif 0 < self.settings.idle_seconds < time.monotonic() - self.used:
+                logger.info("idle for %g s", self.settings.idle_seconds)
+                self.leaving.set()
+        server.close()
+        while self.tasks and time.monotonic() < self.patience:
+            await asyncio.sleep(TICK_SECONDS)
         for connection in list(self.connections):
             connection.close()
         self.pool.shutdown(wait=False, cancel_futures=True)
         await asyncio.sleep(0)  # lets the connections go
-
-    def idle(self) -> bool:
-        if self.connections or self.tasks:
-            self.used = time.monotonic()
-        idle = self.settings.idle_seconds
-        return idle > 0 and time.monotonic() - self.used > idle
+        return not self.tasks
 
     def leave(self, now: bool = False) -> None:
         """No new connections and jobs; those that are there are finished, or cancelled."""
         self.leaving.set()
         if now:
+            self.patience = min(self.patience, time.monotonic() + GRACE_SECONDS)
             for task in list(self.tasks):
                 task.cancel()
 
@@ -168,19 +148,6 @@ class Server:
             self.used = time.monotonic()
             self.connections.discard(connection)
             connection.close()
-
-    def work(self, job: Job, request: RestoreRequest | FindRequest) -> Message:
-        """In a thread of the pool."""
-        from restore_plugin import worker_jobs
-
-        worker_jobs.NOW.job = job
-        try:
-            job.check()
-            if isinstance(request, RestoreRequest):
-                return worker_jobs.restore(request, job, self.kept)
-            return worker_jobs.find(request, job, self.kept)
-        finally:
-            worker_jobs.NOW.job = None
 
 
 class Connection:
@@ -210,6 +177,7 @@ class Connection:
             raise Busy("the restore worker takes no more connections now; try again later")
 
     async def listen(self, reader: asyncio.StreamReader) -> None:
+        """Until the client closes. Raises RestoreError where the connection cannot go on."""
         while not self._closed:
             try:
                 line = await asyncio.wait_for(reader.readline(), None if self._greeted else HELLO_SECONDS)
@@ -224,15 +192,16 @@ class Connection:
             try:
                 identity = identity_of(message)
                 if identity in self.tasks:
-                    raise Malformed(f"a request with the id {identity} is under way; count on")
+                    identity = None  # an answer to it would be taken for the job's
+                    raise Malformed("a request with this id is under way; count on")
                 answer = await self._answer(identity, message)
             except NoAccess:
                 raise
             except Exception as error:
                 if not isinstance(error, RestoreError | MemoryError):
                     logger.exception("a request failed")
-                extra = {"protocol": PROTOCOL, "version": capabilities(0)["version"]}
-                self.send({**error_reply(identity, error), **(extra if isinstance(error, WrongVersion) else {})})
+                known = {"protocol": PROTOCOL, "version": __version__} if isinstance(error, WrongVersion) else {}
+                self.send({**error_reply(identity, error), **known})
             else:
                 if answer is not None:
                     self.send({"id": identity, "reply": "done", **answer})
@@ -244,7 +213,7 @@ class Connection:
         request = message.get("request")
         if request == "hello":
             return self._hello(message)
-        if request == "quit" and (self._greeted or self._may_quit):
+        if request == "quit" and self._may_quit:
             logger.info("%r said quit", self.name)
             return {}
         if not self._greeted:
@@ -261,30 +230,39 @@ class Connection:
         if request == "status":
             return self._status()
         if request in ("restore", "find"):
-            await self._begin(identity, message)
+            self._begin(identity, message)
             return None
         raise Malformed(f"expected a request that docs/worker.md knows, got {shown(request)}")
 
     def _hello(self, message: Message) -> Message:
         settings = self.server.settings
-        token = message.get("token")
-        if settings.token and not hmac.compare_digest(str(token).encode("utf-8", "replace"), settings.token.encode()):
+        token = str(message.get("token")).encode("utf-8", "replace")
+        if settings.token and not hmac.compare_digest(token, settings.token.encode()):
             logger.warning("refused a wrong token")
             raise NoAccess("wrong token: read it from worker.json in the worker's directory")
         self.name = str(message.get("client"))[:100]
         self._may_quit = True
         if message.get("protocol") != PROTOCOL:
-            asked = shown(message.get("protocol"))
             raise WrongVersion(
-                f"this restore worker speaks protocol {PROTOCOL}, {self.name or 'the client'} asked for {asked}; update "
-                "the older of the two"
+                f"this restore worker speaks protocol {PROTOCOL}, the client asked for "
+                f"{shown(message.get('protocol'))}; update the older of the two"
             )
         if installation() != self.server.installed:
             raise WrongVersion(
                 "restore-plugin was changed since this worker started; stop it: restore-plugin worker stop"
             )
         self._greeted = True
-        return {"pid": os.getpid(), "log": str(settings.directory / "worker.log"), **capabilities(settings.most_pixels)}
+        return {
+            **capabilities(),
+            "pid": os.getpid(),
+            "log": str(settings.directory / "worker.log"),
+            "limits": {
+                "message_bytes": LONGEST_MESSAGE,
+                "pixels": settings.most_pixels,
+                "buffers": MOST_BUFFERS,
+                "jobs": MOST_JOBS,
+            },
+        }
 
     async def _make_buffer(self, message: Message) -> Message:
         size = number(message, "bytes", 1, self.server.settings.most_pixels * LARGEST_SAMPLES)
@@ -292,21 +270,16 @@ class Connection:
             raise Busy(f"a connection may hold {MOST_BUFFERS} buffers; release some")
         name = f"b{next(self.server.names)}"
         path = self.server.settings.directory / "pixels" / f"{os.getpid()}-{name}"
-        await asyncio.to_thread(set_aside, path, size)
-        if self._closed:
-            remove(path)
-        self.buffers[name] = Buffer(path, size)
+        self.buffers[name] = await asyncio.to_thread(Buffer, path, size)
         return {"buffer": name, "path": str(path)}
 
     def _release(self, message: Message) -> Message:
         name = message.get("buffer")
-        buffer = self.buffers.get(name) if isinstance(name, str) else None
-        if buffer is None:
-            raise InputError(f"expected the name of a buffer of this connection, got {shown(name)}")
+        buffer = self._buffer(name)
         if buffer.users:
             raise Busy("a job is using this buffer; cancel it, or wait")
-        del self.buffers[name]  # type: ignore[arg-type]
-        remove(buffer.path)
+        buffer.remove()
+        self.buffers = {key: other for key, other in self.buffers.items() if other is not buffer}
         return {}
 
     def _status(self) -> Message:
@@ -314,7 +287,7 @@ class Connection:
         running = sum(task.result.running() for task in server.tasks)
         every = [buffer for connection in server.connections for buffer in connection.buffers.values()]
         return {
-            "version": capabilities(0)["version"],
+            "version": __version__,
             "pid": os.getpid(),
             "uptime_seconds": round(time.monotonic() - server.begun, 1),
             "running": running,
@@ -322,75 +295,71 @@ class Connection:
             "connections": len(server.connections),
             "buffers": len(every),
             "bytes": sum(buffer.size for buffer in every),
-            "loaded": server.kept.loaded() if server.kept else [],
+            "loaded": server.kept.loaded(),
             "log": str(server.settings.directory / "worker.log"),
         }
 
-    async def _begin(self, identity: int, message: Message) -> None:
-        server, most = self.server, self.server.settings.most_pixels
+    def _begin(self, identity: int, message: Message) -> None:
+        server, name = self.server, message["request"]
         if server.leaving.is_set() or len(server.tasks) >= MOST_JOBS:
             raise Busy("the restore worker has too much to do, or is about to leave; try again later")
-        request = await asyncio.to_thread(  # the engines' names are checked, which imports
-            restore_request if message["request"] == "restore" else find_request, message, most
-        )
-        buffers = [self._buffer(area) for area in (request.pixels.area, request.mask) if area is not None]
-        worker_jobs = await asyncio.to_thread(importlib.import_module, "restore_plugin.worker_jobs")
-        if server.kept is None:
-            server.kept = worker_jobs.Kept()
-        loop, news = asyncio.get_running_loop(), News()
+        read: Callable[[Message, int], Any] = restore_request if name == "restore" else find_request
+        do: Callable[..., Message] = worker_jobs.restore if name == "restore" else worker_jobs.find
+        request = read(message, server.settings.most_pixels)
+        areas: list[Area] = [area for area in (request.pixels.area, request.mask) if area is not None]
+        buffers = [self._buffer(area.buffer) for area in areas]
+        for area, buffer in zip(areas, buffers, strict=True):
+            if area.offset + area.size > buffer.size:
+                raise InputError(
+                    f"expected {area.size} bytes from {area.offset} on in a buffer of {buffer.size}; make a larger one"
+                )
+        job = worker_jobs.Job(dict(self.buffers))
 
-        def tell(share: float, text: str) -> None:
-            if news.update(share, text):
-                loop.call_soon_threadsafe(news.changed.set)
+        def work() -> Message:
+            worker_jobs.NOW.job = job
+            try:
+                return do(request, job, server.kept)
+            finally:
+                worker_jobs.NOW.job = None
 
-        job = worker_jobs.Job({name: buffer.path for name, buffer in self.buffers.items()}, tell)
-        task = Task(job, server.pool.submit(server.work, job, request))
+        task = Task(job, server.pool.submit(work))
         self.tasks[identity] = task
         server.tasks.add(task)
         for buffer in buffers:
             buffer.users += 1
         pixels = request.pixels
-        logger.info("%r: %s %dx%dx%d %s", self.name, message["request"], pixels.width, pixels.height, pixels.channels,
-                    pixels.dtype)  # fmt: skip
-        following = asyncio.create_task(self._follow(identity, task, news, buffers))
+        size = f"{pixels.width}x{pixels.height}x{pixels.channels} {pixels.dtype}"
+        logger.info("%r: %s %d, %s", self.name, name, identity, size)
+        following = asyncio.create_task(self._follow(identity, task, buffers))
         self._following.add(following)  # or it might be collected
         following.add_done_callback(self._following.discard)
-        if self._closed:
-            task.cancel()
 
-    def _buffer(self, area: Area) -> Buffer:
-        buffer = self.buffers.get(area.buffer)
+    def _buffer(self, name: object) -> Buffer:
+        buffer = self.buffers.get(name) if isinstance(name, str) else None
         if buffer is None:
-            raise InputError(f"expected the name of a buffer of this connection, got {shown(area.buffer)}")
-        if area.offset + area.size > buffer.size:
-            raise InputError(
-                f"expected {area.size} bytes from {area.offset} on in a buffer of {buffer.size}; make a larger one"
-            )
+            raise InputError(f"expected the name of a buffer of this connection, got {shown(name)}")
         return buffer
 
-    async def _follow(self, identity: int, task: Task, news: News, buffers: list[Buffer]) -> None:
+    async def _follow(self, identity: int, task: Task, buffers: list[Buffer]) -> None:
         """Pass on what a job says, until its end."""
         result = asyncio.wrap_future(task.result)
-        result.add_done_callback(lambda done: news.changed.set())
-        begun = time.monotonic()
+        begun, said, told = time.monotonic(), (-1.0, ""), 0.0
         while not result.done():
-            self.send({"id": identity, "reply": "progress", "share": round(news.share, 4), "text": news.text})
-            news.changed.clear()
-            try:
-                await asyncio.wait_for(news.changed.wait(), HEARTBEAT_SECONDS)
-            except TimeoutError:
-                continue
+            now = task.job.progress
+            if now != said or time.monotonic() - told >= HEARTBEAT_SECONDS:
+                said, told = now, time.monotonic()
+                self.send({"id": identity, "reply": "progress", "share": round(now[0], 4), "text": now[1]})
+            await asyncio.wait([result], timeout=TICK_SECONDS)
         try:
             reply = {"id": identity, "reply": "done", **result.result()}
-            end = "done"
         except (asyncio.CancelledError, Exception) as error:
             if isinstance(error, asyncio.CancelledError) or (self._closed and isinstance(error, OSError)):
                 error = Cancelled()  # before it began; or its pixels went with the client
             elif not isinstance(error, RestoreError):
                 logger.error("a job failed", exc_info=error)
             reply = error_reply(identity, error)
-            end = f"{reply['kind']}: {reply['text']}"
-        logger.info("%r: %.2f s: %s", self.name, time.monotonic() - begun, end)
+        end = reply.get("text", "done")
+        logger.info("%r: %d took %.2f s: %s", self.name, identity, time.monotonic() - begun, end)
         del self.tasks[identity]
         for buffer in buffers:
             buffer.users -= 1
@@ -414,51 +383,5 @@ class Connection:
         for task in self.tasks.values():
             task.cancel()
         for buffer in self.buffers.values():
-            remove(buffer.path)
+            buffer.remove()
         self._writer.close()
-
-
-class News:
-    """What a job said last; small steps are not worth a message."""
-
-    def __init__(self) -> None:
-        self.share, self.text = 0.0, "waiting for other work to end"
-        self.changed = asyncio.Event()
-        self._said = -1.0
-
-    def update(self, share: float, text: str) -> bool:
-        worth = text != self.text or share >= self._said + 0.01
-        self.share, self.text = max(self.share, min(share, 1.0)), text
-        if worth:
-            self._said = self.share
-        return worth
-
-
-def set_aside(path: Path, size: int) -> None:
-    """A private file of that size. Raises OutputError where there is no room: better now than in the middle."""
-    descriptor = -1
-    try:
-        if shutil.disk_usage(path.parent).free < size:
-            raise OSError(0, "the disk is full")
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0), 0o600)
-        if hasattr(os, "posix_fallocate"):
-            os.posix_fallocate(descriptor, 0, size)
-        else:
-            os.ftruncate(descriptor, size)
-    except OSError as error:
-        if descriptor >= 0:
-            remove(path)
-        raise OutputError(
-            f"there is no room for {size / 1e6:.0f} MB of pixels in {path.parent}: {error.strerror}; mark a smaller "
-            "place, make room, or set RESTORE_PLUGIN_RUNTIME to another folder"
-        ) from None
-    finally:
-        if descriptor >= 0:
-            os.close(descriptor)
-
-
-def remove(path: Path) -> None:
-    try:
-        path.unlink(missing_ok=True)
-    except OSError as error:  # Windows: still open somewhere; the next worker removes it
-        logger.info("%s stays: %s", path.name, error)

@@ -108,7 +108,7 @@ def test_every_shipped_network_is_tested() -> None:
 
 @pytest.mark.parametrize("file", NETWORKS)
 def test_parameter_count(file: str) -> None:
-    count = sum(parameter.numel() for parameter in NETWORKS[file]().parameters())
+    count = sum(parameter.numel() for parameter in RECIPES[file].RECIPE.exported(NETWORKS[file]()).parameters())
     assert count == manifest()[file]["parameters"]
 
 

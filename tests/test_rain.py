@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from restore_plugin.training.degradations import DEGRADATIONS, degrade
-from restore_plugin.training.rain import LEVEL_DECIBELS, LEVELS, DrawnLayer, Drop, Haze, NoiseLayer, Rain
+from restore_plugin.training.rain import LEVEL_DECIBELS, LEVELS, Drop, Haze, Rain
+from restore_plugin.training.streaks import DrawnLayer, NoiseLayer
 
 SEEDS = range(12)
 

@@ -17,8 +17,8 @@ Profile = npt.NDArray[np.float64]
 
 STRONGEST_STEP = 24 / 255  # one hard edge of the picture must not outweigh many lines
 HALF = 0.5  # steps halfway between lines, over those on them: more, and half of the lines were left out
-CLEAR = 0.6  # contrast of lines that leave no doubt
-OTHER_GUESSES = (0.65, 1.5, 0.5, 2.0)
+CLEAR = 0.8  # contrast of lines that leave no doubt
+OTHER_GUESSES = (2 / 3, 1.5, 0.5, 2.0)
 SMALLEST = 3.5  # px
 SEARCH = 0.25  # the first estimate may be off by this share
 

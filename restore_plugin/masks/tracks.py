@@ -22,6 +22,7 @@ class LinkOptions:
     surest: float = 0.6  # mean confidence that makes a track
     block_ratio: float = 1.3  # sizes that may be the same mosaic's
     overlap: float = 0.1  # share of the smaller box that must be common
+    same_place: float = 0.6  # intersection over union of boxes that hold the same mosaic, whatever their grids
     steady: float = 0.04  # blocks of a track that differ by less are one size
 
 
@@ -46,15 +47,15 @@ class Track:
 
 def likeness(track: Track, region: Region, options: LinkOptions) -> float:
     """How well a region follows a track's last box: intersection over union, or for parts of one another a little
-    over zero; 0 if they are apart or the grids differ."""
+    over zero; 0 if they are apart, or if the grids differ, unless it is the same place: then one was measured wrong."""
     last, grid = track.boxes[-1], track.grids[-1]
+    common = last.intersect(region.box).area
+    overlap = common / (last.area + region.box.area - common)
     if region.block and grid[0]:
         ratios = [max(a / b, b / a) for a, b in zip(region.block, grid[:2], strict=True)]
         if max(ratios) > options.block_ratio:
-            return 0.0
-    common = last.intersect(region.box).area
-    inside = common / min(last.area, region.box.area)
-    return common / (last.area + region.box.area - common) if inside >= options.overlap else 0.0
+            return overlap - 1 + options.same_place if overlap > options.same_place else 0.0
+    return overlap if common >= options.overlap * min(last.area, region.box.area) else 0.0
 
 
 def link(detections: Detections, options: LinkOptions = LinkOptions()) -> list[Track]:

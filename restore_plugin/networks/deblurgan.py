@@ -2,15 +2,15 @@
 
 The *generator* (section 3.2 of the paper, the layout of Johnson et al. 2016): a 7x7 convolution, two of stride 2, nine
 residual blocks at a quarter of the size, two transposed convolutions, a 7x7 convolution; instance normalisation and
-ReLU throughout, dropout in the blocks, tanh at the end, and a global skip: it learns what to add to the blurred picture.
+ReLU throughout, dropout in the blocks, tanh at the end, and a global skip: it learns what to add to the picture.
 At width 64 with nine blocks it has 11,378,179 parameters (the paper's 11.4 million, biases included; those before a
 normalisation do nothing).
 
-The *critic*: PatchGAN (Isola et al. 2017) with instance normalisation and LeakyReLU, without a bias in its last layer, as
-a Wasserstein critic is only determined up to a constant.
+The *critic*: PatchGAN (Isola et al. 2017) with instance normalisation and LeakyReLU, without a bias in its last layer,
+as a Wasserstein critic is only determined up to a constant.
 
-Instance normalisation takes every channel's mean and variance over the whole picture: the answer depends on what else is
-in the picture, and tiles differ from the whole. The generator is given whole pictures.
+Instance normalisation takes every channel's mean and variance over the whole picture: the answer depends on what else
+is in the picture, and tiles differ from the whole. The generator is given whole pictures up to 2048 px.
 
 Here the last layer's weights start at a hundredth of the published initialisation, so that training starts at the
 identity.
@@ -91,7 +91,7 @@ class Generator(nn.Module):
 
 
 class Critic(nn.Module):
-    """`picture` (N, 3, H, W) RGB in [0, 1] -> how real its patches of 70 px look (N, 1, h, w), unbounded; H, W >= 32."""
+    """`picture` (N, 3, H, W) RGB in [0, 1] -> how real its patches of 70 px look (N, 1, h, w); H, W >= 32."""
 
     def __init__(self, width: int = 64) -> None:
         super().__init__()

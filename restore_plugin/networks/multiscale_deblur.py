@@ -1,12 +1,12 @@
 """Deep multi-scale deblurring (Nah et al., CVPR 2017): coarse to fine, each scale helped by the coarser one's answer.
 
 Three networks of 40 convolutions of 5x5 and 64 channels each (19 residual blocks without normalisation, and without a
-ReLU after the sum: section 3.1), at a quarter, half and full size. The coarser answer is enlarged by a learned layer and
-joined to the blurred picture. The paper leaves open how that layer is made; here, as in the authors' own later code, a
-convolution to twelve channels and a shuffle. 11,721,321 parameters; 11.7 million are quoted.
+ReLU after the sum: section 3.1), at a quarter, half and full size. The coarser answer is enlarged by a learned layer
+and joined to the blurred picture. The paper leaves open how that layer is made; here, as in the authors' own later
+code, a convolution to twelve channels and a shuffle. 11,721,321 parameters; 11.7 million are quoted.
 
-Pictures are reduced by means over squares of 2x2. Without normalisation the field of view is bounded, but wide: about
-1,150 px to either side at three scales (82 convolutions' worth at a quarter, half and full size).
+Pictures are reduced by means over squares of 2x2. Without normalisation the field of view is bounded, but wide: 575 px
+to either side (80 for a network at each of three scales, 2 for each enlargement, in the scale's own pixels).
 """
 
 from __future__ import annotations

@@ -24,13 +24,14 @@ import numpy.typing as npt
 
 from restore_plugin.mosaic import FloatArray
 from restore_plugin.training.mosaics import compressed
-from restore_plugin.training.rain import log_uniform, splat
+from restore_plugin.training.streaks import log_uniform, splat
 
 Image: TypeAlias = npt.NDArray[np.uint8]  # (H, W, 3) RGB
 Random: TypeAlias = np.random.Generator
 
 LONGEST_PX = 40.0  # path of a trajectory, turning included
 MOTION_PX = (3.0, LONGEST_PX)
+SHORT = 2.0  # the larger, the fewer of the motions are long: at 2, half are below 13 px, a quarter above 24
 HANDSHAKE_PX = (0.8, 9.0)
 DEFOCUS_PX = (0.6, 6.0)  # radius of the disc
 POINTS = 128  # of a trajectory
@@ -43,8 +44,8 @@ CURVE = (1.8, 2.6)  # exponents of the others
 GLARE = 0.3  # of the pictures have lights brighter than white, by up to ...
 BRIGHTEST = 5.0
 WHITE = 244  # the highest of 255 values that is certainly not a clipped one
-NOISY = 0.25
-COMPRESSED = 0.15
+NOISY = 0.2
+COMPRESSED = 0.1
 DIRECT_KERNEL = 11  # px: OpenCV convolves larger ones more slowly than three Fourier transforms do
 
 
@@ -109,7 +110,7 @@ def kernel(path: FloatArray) -> FloatArray:
 
 def disc(radius_px: float) -> FloatArray:
     """(k, k) float32, k odd, that sums to 1: the image of a point out of focus."""
-    reach, fine = int(np.ceil(radius_px)) + 1, 8
+    reach, fine = int(np.ceil(radius_px)) + 1, 32
     places = (np.arange((2 * reach + 1) * fine) + 0.5) / fine - reach - 0.5
     inside = (places[:, None] ** 2 + places**2 < radius_px**2).astype(np.float32)
     areas: FloatArray = inside.reshape(2 * reach + 1, fine, 2 * reach + 1, fine).mean((1, 3))
@@ -189,7 +190,7 @@ def layered(picture: FloatArray, length_px: float, random: Random) -> FloatArray
 def moved(picture: FloatArray, random: Random) -> FloatArray:
     """Camera motion up to LONGEST_PX."""
     low, high = MOTION_PX
-    length = low + (high - low) * float(random.random()) ** 1.4
+    length = low + (high - low) * float(random.random()) ** SHORT
     if random.random() < OBJECT:
         return layered(picture, length, random)
     turning = bool(random.random() < TURNING)

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from restore_plugin import mosaic
+from restore_plugin.training.blur import BLURS, blurred
 from restore_plugin.training.rain import LEVELS, Rain
 
 Image: TypeAlias = npt.NDArray[np.uint8]  # (H, W, 3) RGB
@@ -45,10 +46,16 @@ def pixelation(block: float) -> Degradation:
     return pixelate
 
 
+def blur(kind: str) -> Degradation:
+    """A blur of restore_plugin.training.blur.BLURS, as a camera stores it: noise and compression in some."""
+    return lambda picture, random: blurred(picture, kind, random)
+
+
 DEGRADATIONS: dict[str, Degradation] = {
     "none": none,
     **{f"rain-{level.replace(' ', '-')}": rain(level) for level in LEVELS},
     **{f"mosaic-{block:g}": pixelation(block) for block in MOSAIC_BLOCKS},
+    **{f"blur-{kind}": blur(kind) for kind in BLURS},
 }
 
 

@@ -84,7 +84,7 @@ def ship(recipe: Recipe, folder: Path, sets: list[str], weights: Path = WEIGHTS)
         {
             "task": recipe.task,
             "licence": export.LICENCE,
-            "parameters": sum(parameter.numel() for parameter in network.parameters()),
+            "parameters": sum(parameter.numel() for parameter in recipe.exported(network).parameters()),
             "data": {name: data.SETS[name] for name in sets},
             "command": f"python -m restore_plugin.training.recipes.{recipe.name} --data PICTURES --out RUN --export",
             "hardware": export.hardware(),

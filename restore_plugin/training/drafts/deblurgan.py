@@ -2,7 +2,7 @@
 
     python -m restore_plugin.training.recipes.deblurgan --data PICTURES --out RUN --minutes 240
 
-`WIDTH = 64` is the paper's generator, for a graphics card: 99 GFLOP for 256x256. Loss: content, and the critic's opinion
+`WIDTH = 64` is the paper's generator, for a graphics card, of 99 GFLOP for 256x256. Loss: content and the critic
 (WGAN-GP) at a hundredth of it, as in the paper. The paper's content is the distance of VGG19's features, which were
 trained on ImageNet's pictures for research; here it is BlurNet's loss, of pixels and of Fourier transforms.
 """

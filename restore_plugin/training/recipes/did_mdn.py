@@ -26,8 +26,8 @@ from restore_plugin.training.recipes import rainnet
 WIDTH = 0.5
 KINDS = {"dry": 0.08, "light": 0.28, "medium": 0.26, "heavy": 0.22, "very heavy": 0.16}  # shares
 LABELS = {"dry": 0, "light": 0, "medium": 1, "heavy": 2, "very heavy": 2}
-BATCH = 8
-SIDE = 96  # px
+BATCH = 4
+SIDE = 64  # px
 
 
 def network() -> DIDMDN:
