@@ -22,7 +22,7 @@ FLAGS = GObject.ParamFlags.READWRITE
 DEFECT = "Something went wrong inside the Restore plug-in ({}). The image is as it was. Please report this."
 
 
-class RestorePlugin(Gimp.PlugIn):
+class RestorePlugin(Gimp.PlugIn):  # type: ignore[misc]  # gi has no types
     def do_set_i18n(self, name: str) -> bool:
         return False
 

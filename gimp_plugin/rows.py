@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import operator
 import re
+from typing import Literal
 
 RUN = re.compile(rb"[^\x00]+")
-WORDS = ((8, "Q"), (4, "I"), (2, "H"), (1, "B"))
+WORDS: tuple[tuple[int, Literal["Q", "I", "H", "B"]], ...] = ((8, "Q"), (4, "I"), (2, "H"), (1, "B"))
 NONE, ALL = b"\x00", b"\xff"
 
 

@@ -1,6 +1,7 @@
 """The procedures of the GIMP plug-in, in a real GIMP without a window.
 
-The checks themselves are in tests/gimp/cases.py and run inside GIMP, all in one go; each is reported here as a test.
+The checks themselves are in tests/gimp/pixel_cases.py and image_cases.py and run inside GIMP, each file in one go;
+every case is reported here as a test.
 """
 
 from __future__ import annotations
@@ -17,6 +18,8 @@ from PIL import Image
 
 import restore_plugin
 
+FILES = ("pixel_cases", "image_cases")
+NAMES = [name for file in FILES for name in cases_of(file)]
 WIDTH, HEIGHT = 160, 120
 SCHEME_ERROR = 70  # GIMP's exit code
 
@@ -29,16 +32,16 @@ def session() -> Iterator[Session]:
 
 @pytest.fixture(scope="module")
 def results(session: Session) -> dict[str, Any]:
-    return session.cases("cases")
+    return {name: told for file in FILES for name, told in session.cases(file).items()}
 
 
-@pytest.mark.parametrize("name", cases_of("cases"))
+@pytest.mark.parametrize("name", NAMES)
 def test_case(results: dict[str, Any], name: str) -> None:
     assert "error" not in results[name], results[name]["error"]
 
 
 def test_every_case_ran(results: dict[str, Any]) -> None:
-    assert len(cases_of("cases")) == len(results) > 20
+    assert len(NAMES) == len(results) > 20
 
 
 @pytest.mark.parametrize("task", ["demosaic", "derain"])

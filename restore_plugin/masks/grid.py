@@ -16,9 +16,8 @@ from restore_plugin.types import Luma, Mask
 Profile = npt.NDArray[np.float64]
 
 STRONGEST_STEP = 24 / 255  # one hard edge of the picture must not outweigh many lines
-HALF = 0.5  # steps halfway between lines, over those on them: more, and half of the lines were left out
-CLEAR = 0.8  # contrast of lines that leave no doubt
-OTHER_GUESSES = (2 / 3, 1.5, 0.5, 2.0)
+CLEAR = 0.85  # likeness of a comb that leaves no doubt
+MULTIPLES = (2 / 3, 1.5, 0.5, 2.0, 1 / 3, 3.0)
 SMALLEST = 3.5  # px
 SEARCH = 0.25  # the first estimate may be off by this share
 
@@ -59,29 +58,36 @@ def comb(profile: Profile, blocks: Profile, phases: Profile, low: int, high: int
 def fit_axis(profile: Profile, guess: float) -> AxisGrid | None:
     """The comb of a mosaic whose block size is roughly `guess`; None where the profile shows no lines.
 
-    Where the lines found stand out little, the guess may be of the other axis, or of half or double the size.
+    The guess may be that of the other axis, and a comb that fits may hold a part of the lines only, or lines that are
+    none: simple multiples of the size are tried too.
     """
     best = fit_near(profile, guess)
     if best is None:
         return None
-    if best.block >= 2 * SMALLEST and between_lines(profile, best) > HALF:
-        best = fit_near(profile, best.block / 2) or best
-    if best.contrast >= CLEAR:
-        return best
-    for factor in OTHER_GUESSES:
-        other = fit_near(profile, guess * factor) if SMALLEST <= guess * factor <= len(profile) / 2 else None
-        if other is not None and other.contrast > best.contrast + 0.1:
-            best = other
+    for start in (guess, best.block):
+        if likeness(profile, best) > CLEAR:
+            break
+        sizes = [start * factor for factor in MULTIPLES if SMALLEST <= start * factor <= len(profile) / 2]
+        others = [other for other in (fit_near(profile, size) for size in sizes) if other is not None]
+        best = max([best, *others], key=lambda grid: likeness(profile, grid))
     return best
 
 
-def between_lines(profile: Profile, grid: AxisGrid) -> float:
-    """Steps halfway between a grid's lines, as a share of those on them: near 0 unless blocks are half as big."""
-    on, between = (
-        comb(profile, np.array([grid.block]), np.array([at]), 0, len(profile))[0, 0]
-        for at in (grid.phase / grid.block % 1, (grid.phase / grid.block + 0.5) % 1)
-    )
-    return float(between / on) if on > 0 else 0.0
+def likeness(profile: Profile, grid: AxisGrid) -> float:
+    """0 to 1: the lines carry steps (all of them), and the steps lie on the lines (all of them): both, as F1."""
+    line = np.floor(grid.phase % grid.block + np.arange(len(profile) / grid.block + 1) * grid.block + 0.5).astype(int)
+    line = line[(line > 0) & (line < len(profile))]
+    above = np.maximum(profile - 1.5 * np.median(profile), 0.0)
+    near = np.concatenate((above[1:], [0.0])), above, np.concatenate(([0.0], above[:-1]))
+    on = np.max(near, axis=0)[line]  # a line may be off by the rounding of a pixel
+    if not len(line) or on.max() <= 0:
+        return 0.0
+    beside = np.ones(len(profile), bool)
+    for offset in (-1, 0, 1):
+        beside[np.clip(line + offset, 0, len(profile) - 1)] = False
+    filled = float(np.minimum(on / np.quantile(on, 0.75), 1.0).mean()) if np.quantile(on, 0.75) > 0 else 0.0
+    explained = float(on.sum() / (on.sum() + above[beside].sum()))
+    return 2 * filled * explained / (filled + explained) if filled else 0.0
 
 
 def fit_near(profile: Profile, guess: float) -> AxisGrid | None:

@@ -19,7 +19,8 @@ Detections = Iterable[tuple[int, Sequence[Region]]]  # (frame, its regions), fra
 class LinkOptions:
     gap: int = 12  # frames without a sighting that are bridged
     shortest: int = 3  # sightings that make a track, in a video that is long enough
-    surest: float = 0.6  # mean confidence that makes a track
+    surest: float = 0.5  # mean confidence that makes a track
+    agreeing: float = 0.5  # share of its sightings that show blocks of one size: what is no mosaic shows others each time
     block_ratio: float = 1.3  # sizes that may be the same mosaic's
     overlap: float = 0.1  # share of the smaller box that must be common
     same_place: float = 0.6  # intersection over union of boxes that hold the same mosaic, whatever their grids
@@ -90,12 +91,21 @@ def link(detections: Detections, options: LinkOptions = LinkOptions()) -> list[T
     kept = [
         track
         for track in done
-        if len(track.frames) >= shortest and track.confidence / len(track.frames) >= options.surest
+        if len(track.frames) >= shortest
+        and track.confidence / len(track.frames) >= options.surest
+        and agreeing(track, options) >= max(shortest, options.agreeing * len(track.frames))
     ]
     kept.sort(key=lambda track: (track.frames[0], track.places[0]))
     for number, track in enumerate(kept, start=1):
         track.number = number
     return kept
+
+
+def agreeing(track: Track, options: LinkOptions) -> int:
+    """How many sightings show blocks of the track's usual size."""
+    blocks = np.array(track.grids)[:, :2]
+    usual = np.median(blocks, axis=0)
+    return int((np.abs(blocks - usual) <= options.steady * usual).all(axis=1).sum())
 
 
 def steady_grid(track: Track, options: LinkOptions) -> Callable[[int], tuple[float, float, float, float]]:

@@ -37,6 +37,11 @@ FAKE: list[str] = json.loads(os.environ["RESTORE_TEST_FAKE"])
 OUTSIDE: list[str] = json.loads(os.environ["RESTORE_TEST_OUTSIDE"])  # put before a command, it runs where workers do
 WORKER: list[str] = json.loads(os.environ["RESTORE_TEST_WORKER"])
 
+QUICK = {"method": "bicubic"}
+IN_PLACE = {"method": "bicubic", "output": "in-place"}
+SMALL: Box = (56, 48, 40, 24)  # whole blocks inside of the mosaic
+NEAR: Box = (MOSAIC[0] - BLOCK, MOSAIC[1] - BLOCK, MOSAIC[2] + 2 * BLOCK, MOSAIC[3] + 2 * BLOCK)  # where it is found
+
 CASES: dict[str, Callable[[], object]] = {}
 
 
@@ -255,3 +260,15 @@ def instead(command: object) -> Iterator[None]:
             os.kill(int((RUNTIME / "fake.pid").read_text()), signal.SIGKILL)
         for name in ("worker.sock", "fake.pid", "pixels.raw"):
             (RUNTIME / name).unlink(missing_ok=True)
+
+
+def precision(name: str) -> Any:
+    return getattr(Gimp.Precision, name)
+
+
+def sides(layer: Any) -> tuple[int, int, int, int]:
+    return *layer.get_offsets()[1:], layer.get_width(), layer.get_height()
+
+
+def mask_of(layer: Any) -> bytes:
+    return encoded(layer.get_mask(), "Y u8", (0, 0, layer.get_width(), layer.get_height()))

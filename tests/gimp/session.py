@@ -40,7 +40,7 @@ for path in $folders; do
     mkdir -p "$root$path"
     mount --rbind "$path" "$root$path"
 done
-exec chroot "$root" "$@"
+exec /usr/sbin/chroot "$root" "$@"
 """
 
 
@@ -63,7 +63,7 @@ class Host:
     @property
     def leave(self) -> tuple[str, ...]:
         """Put before a command, it runs outside again: the worker, with this Python and its packages."""
-        return ("chroot", OUTSIDE) if self.root else ()
+        return ("/usr/sbin/chroot", OUTSIDE) if self.root else ()
 
     def path(self, path: Path) -> str:
         """Where GIMP finds a file of this system."""
@@ -123,6 +123,8 @@ class Session:
             "(check-updates no)",
         ]
         (self.profile.folder / "gimprc").write_text("\n".join(lines) + "\n", encoding="utf-8")
+        if not self.host.version.startswith("3.0."):  # where all would be in one window, with the layers beside it
+            (self.profile.folder / "sessionrc").write_text("(single-window-mode yes)\n", encoding="utf-8")
         install(self.profile, self.worker)
 
     @property
