@@ -8,7 +8,8 @@ import pytest
 from skimage import data
 
 from restore_plugin import catalog
-from restore_plugin.masks.mosaic import LARGEST_SIDE
+from restore_plugin.masks.grid import AxisGrid
+from restore_plugin.masks.mosaic import LARGEST_SIDE, is_codec_grid
 from restore_plugin.types import Box, Finder, Region
 
 BLOCKS = [(6.5, 6.5), (8.0, 8.0), (16.0, 16.0), (12.0, 9.0)]
@@ -155,3 +156,17 @@ def test_measures_nothing_where_there_is_nothing() -> None:
     empty = np.zeros((64, 64), bool)
     assert finder().measure(np.full((64, 64), 0.5, np.float32), empty) is None
     assert finder().measure(np.full((64, 64), 0.5, np.float32), ~empty) is None
+
+
+@pytest.mark.parametrize(
+    ("block", "phase", "levels", "codec"),
+    [
+        (8.0, 400.0, 0.6, True),
+        (16.0, 63.9, 1.0, True),
+        (8.0, 400.0, 6.0, False),  # a mosaic whose blocks happen to lie there
+        (8.0, 403.0, 0.6, False),
+        (11.0, 400.0, 0.6, False),
+    ],
+)
+def test_faint_lines_where_codecs_have_theirs(block: float, phase: float, levels: float, codec: bool) -> None:
+    assert is_codec_grid(AxisGrid(block, phase, 0.6, levels / 255), phase) is codec

@@ -41,6 +41,16 @@ def test_fits_a_synthetic_profile(block: float, phase: float, off: float) -> Non
     assert grid.contrast > 0.6
 
 
+@pytest.mark.parametrize("off", [2 / 3, 1.5, 0.5, 2.0])
+@pytest.mark.parametrize(("block", "phase"), [(11.3, 4.4), (16.0, 9.0), (25.2, 11.0)])
+def test_a_guess_of_another_size_is_corrected(block: float, phase: float, off: float) -> None:
+    """As where blocks are longer than wide, and both axes were taken for one size."""
+    luma = cv2.cvtColor(jpeg(shown_mosaic(block, phase), 92), cv2.COLOR_BGR2GRAY)
+    grid = fit_axis(step_profile(luma, np.ones(luma.shape, bool), 1), block * off)
+    assert grid is not None
+    assert grid.block == pytest.approx(block, rel=0.02)
+
+
 @pytest.mark.parametrize("quality", [75, 92])
 @pytest.mark.parametrize(("block", "phase"), GRIDS)
 @pytest.mark.parametrize("axis", [0, 1])

@@ -92,6 +92,16 @@ def test_flashes_and_the_unsure_are_dropped() -> None:
     assert all([each.box.x for each in regions] == [10] for regions in out.values())
 
 
+def test_what_shows_other_blocks_each_time_is_no_mosaic() -> None:
+    blocks = (16.0, 12.5, 14.4, 11.6, 15.5, 12.8)
+    assert both([(frame, [region(10, 20, block)]) for frame, block in enumerate(blocks)]) == {}
+
+
+def test_what_is_seldom_seen_is_no_mosaic() -> None:
+    assert both([(frame, [region(10, 20)] if frame in (0, 4, 8, 12) else []) for frame in range(13)]) == {}
+    assert ids(both([(frame, [region(10, 20)] if frame % 2 == 0 else []) for frame in range(13)])) == {1}
+
+
 def test_short_videos_need_no_long_tracks() -> None:
     assert ids(both([(0, [region(10, 20)])])) == {1}
     assert ids(both([(0, [region(10, 20)]), (1, [region(10, 20)])])) == {1}

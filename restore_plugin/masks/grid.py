@@ -16,10 +16,12 @@ from restore_plugin.types import Luma, Mask
 Profile = npt.NDArray[np.float64]
 
 STRONGEST_STEP = 24 / 255  # one hard edge of the picture must not outweigh many lines
-CLEAR = 0.85  # likeness of a comb that leaves no doubt
+CLEAR, DOUBTFUL = 0.85, 0.7  # likeness of a comb that needs no other beside it; that may be anywhere
+BETTER = 0.1  # likeness by which another comb must excel the one that was guessed
 MULTIPLES = (2 / 3, 1.5, 0.5, 2.0, 1 / 3, 3.0)
 SMALLEST = 3.5  # px
 SEARCH = 0.25  # the first estimate may be off by this share
+NARROW_SEARCH = 0.02  # and a multiple of one that was found by this
 
 
 @dataclass(frozen=True)
@@ -27,6 +29,7 @@ class AxisGrid:
     block: float  # px
     phase: float  # px, position of one line
     contrast: float  # 0 to 1: how much stronger the steps are on the lines than off them
+    step: float  # mean of the steps on the lines, of values in [0, 1]
 
 
 def step_profile(luma: Luma, mask: Mask, axis: int) -> Profile:
@@ -44,14 +47,16 @@ def step_profile(luma: Luma, mask: Mask, axis: int) -> Profile:
 
 def comb(profile: Profile, blocks: Profile, phases: Profile, low: int, high: int) -> Profile:
     """Mean of the profile on the lines phase + k * block in [low, high), for all pairs: (blocks, phases)."""
-    score = np.zeros((len(blocks), len(phases)))
-    for row, block in enumerate(blocks):
-        lines = np.arange(0, int((high - low) / block) + 2)
-        at = np.floor(low + phases[:, None] * block + lines * block + 0.5).astype(np.int64)
-        valid = (at > low) & (at < high)
-        values = np.where(valid, profile[np.minimum(at, len(profile) - 1)], 0.0)
-        count = valid.sum(axis=1)
-        score[row] = np.where(count > 0, values.sum(axis=1) / np.maximum(count, 1), 0.0)
+    padded = np.concatenate((profile[low:high], [0.0]))
+    score = np.empty((len(blocks), len(phases)))
+    rows = max(1, 200_000 // (len(phases) * (int((high - low) / blocks.min()) + 2)))  # at once, to stay in the cache
+    for first in range(0, len(blocks), rows):
+        block = blocks[first : first + rows, None, None]
+        lines = np.arange(int((high - low) / float(block.min())) + 2)
+        at = np.floor((phases[:, None] + lines) * block + 0.5).astype(np.int32)
+        valid = (at > 0) & (at < high - low)
+        values = padded[np.where(valid, at, high - low)]
+        score[first : first + rows] = values.sum(axis=2) / np.maximum(valid.sum(axis=2), 1)
     return score
 
 
@@ -64,34 +69,45 @@ def fit_axis(profile: Profile, guess: float) -> AxisGrid | None:
     best = fit_near(profile, guess)
     if best is None:
         return None
-    for start in (guess, best.block):
-        if likeness(profile, best) > CLEAR:
-            break
+    for start, search, enough in ((best.block, NARROW_SEARCH, CLEAR), (guess, SEARCH, DOUBTFUL)):
+        if likeness(profile, best) > enough:
+            continue
         sizes = [start * factor for factor in MULTIPLES if SMALLEST <= start * factor <= len(profile) / 2]
-        others = [other for other in (fit_near(profile, size) for size in sizes) if other is not None]
-        best = max([best, *others], key=lambda grid: likeness(profile, grid))
+        others = [other for other in (fit_near(profile, size, search) for size in sizes) if other is not None]
+        other = max(others, key=lambda grid: likeness(profile, grid), default=best)
+        if likeness(profile, other) > likeness(profile, best) + BETTER:
+            best = other
     return best
 
 
 def likeness(profile: Profile, grid: AxisGrid) -> float:
-    """0 to 1: the lines carry steps (all of them), and the steps lie on the lines (all of them): both, as F1."""
-    line = np.floor(grid.phase % grid.block + np.arange(len(profile) / grid.block + 1) * grid.block + 0.5).astype(int)
-    line = line[(line > 0) & (line < len(profile))]
-    above = np.maximum(profile - 1.5 * np.median(profile), 0.0)
-    near = np.concatenate((above[1:], [0.0])), above, np.concatenate(([0.0], above[:-1]))
-    on = np.max(near, axis=0)[line]  # a line may be off by the rounding of a pixel
-    if not len(line) or on.max() <= 0:
+    """Up to 1: the lines carry steps (all of them), and the steps lie on the lines (all of them): both, as F1.
+
+    Each is counted over what chance gives a comb as dense as this one.
+    """
+    lines = np.floor(grid.phase % grid.block + np.arange(len(profile) / grid.block + 1) * grid.block + 0.5).astype(int)
+    lines = lines[(lines > 0) & (lines < len(profile))]
+    steps = np.maximum(profile - 1.5 * np.median(profile), 0.0)
+    # a line may be off by the rounding of a pixel
+    near = np.max((steps, np.append(steps[1:], 0.0), np.append(0.0, steps[:-1])), axis=0)
+    strong = float(np.quantile(near[lines], 0.75)) if len(lines) else 0.0
+    if strong <= 0:
         return 0.0
-    beside = np.ones(len(profile), bool)
+    on = np.zeros(len(profile), bool)
     for offset in (-1, 0, 1):
-        beside[np.clip(line + offset, 0, len(profile) - 1)] = False
-    filled = float(np.minimum(on / np.quantile(on, 0.75), 1.0).mean()) if np.quantile(on, 0.75) > 0 else 0.0
-    explained = float(on.sum() / (on.sum() + above[beside].sum()))
-    return 2 * filled * explained / (filled + explained) if filled else 0.0
+        on[np.clip(lines + offset, 0, len(profile) - 1)] = True
+    full = np.minimum(near / strong, 1.0)
+    filled = above_chance(float(full[lines].mean()), float(full.mean()))
+    explained = above_chance(float(steps[on].sum() / steps.sum()), float(on.mean()))
+    return 2 * filled * explained / (filled + explained) if filled and explained else 0.0
 
 
-def fit_near(profile: Profile, guess: float) -> AxisGrid | None:
-    """The comb nearest to a guessed block size; None where the profile shows no lines.
+def above_chance(share: float, chance: float) -> float:
+    return max(0.0, share - chance) / (1.0 - chance) if chance < 1 else 0.0
+
+
+def fit_near(profile: Profile, guess: float, search: float = SEARCH) -> AxisGrid | None:
+    """The comb nearest to a guessed block size, off by `search` of it at most; None where the profile shows no lines.
 
     First over the dozen blocks with the most steps, then over longer and longer spans, each time within what the span
     before left open.
@@ -102,7 +118,7 @@ def fit_near(profile: Profile, guess: float) -> AxisGrid | None:
     span = min(length, max(round(12 * guess), 24))
     energy = np.convolve(profile, np.ones(span), "valid")
     low = int(np.argmax(energy))
-    centre, spread = guess, guess * SEARCH
+    centre, spread = guess, guess * search
     best_block, best_phase = guess, 0.0
     while True:
         high = min(length, low + span)
@@ -142,4 +158,5 @@ def fit_near(profile: Profile, guess: float) -> AxisGrid | None:
     strength, rest = float(profile[on].mean()), float(profile[1:][off[1:]].mean())
     if strength <= 0:
         return None
-    return AxisGrid(best_block, best_phase, max(0.0, (strength - rest) / (strength + rest + 0.25 / 255)))
+    contrast = max(0.0, (strength - rest) / (strength + rest + 0.25 / 255))
+    return AxisGrid(best_block, best_phase, contrast, strength)

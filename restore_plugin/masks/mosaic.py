@@ -24,6 +24,7 @@ SMALLEST_AREA = 256  # px
 OTHER_SIZE = 0.35  # log2: blocks that differ by more belong to another mosaic
 SMALLEST_PART = 4.0  # blocks along each side, of a mosaic that touches another
 CONTRAST = 0.25  # of the grid's lines, where the network is not sure by itself
+CODEC_BLOCKS, CODEC_STEP = (4, 8, 16), 1.5 / 255  # px; a mosaic that hides something has steps of more
 EDGE = 6  # px by which the network's outline may be off
 FLATTEST, FLAT = 0.7 / 255, 4 / 255  # a pixel this near to its cell's colour may belong to the mosaic
 SNAP = 0.15  # of a block: a side of a box this near to a grid line lies on it
@@ -97,6 +98,8 @@ class MosaicFinder:
         if best < SURE or contrast < CONTRAST:
             return None
         block, phase = (grids[0].block, grids[1].block), phase_of(grids, box)
+        if all(is_codec_grid(grid, at) for grid, at in zip(grids, phase, strict=True)):
+            return None
         mask, box = refine(luma, mask, box, block, phase)
         if not mask.any():
             return None
@@ -165,6 +168,14 @@ def phase_of(grids: tuple[AxisGrid, AxisGrid], box: Box) -> tuple[float, float]:
     return box.x + grids[0].phase, box.y + grids[1].phase
 
 
+def is_codec_grid(grid: AxisGrid, phase: float) -> bool:
+    """Whether the lines are faint and lie where video codecs' blocks have theirs, counted from the frame's corner."""
+    for side in CODEC_BLOCKS:
+        if abs(grid.block / side - 1) < 0.04 and abs((phase + side / 2) % side - side / 2) < 0.75:
+            return grid.step < CODEC_STEP
+    return False
+
+
 def refine(
     luma: Luma, mask: Mask, box: Box, block: tuple[float, float], phase: tuple[float, float]
 ) -> tuple[Mask, Box]:
@@ -179,7 +190,7 @@ def refine(
     core = cv2.erode(likely, np.ones((2 * STRIDE + 1, 2 * STRIDE + 1), np.uint8), borderType=cv2.BORDER_REPLICATE) > 0
     y_edges = mosaic.axis_edges(0, around.height, block[1], phase[1] - around.y)
     x_edges = mosaic.axis_edges(0, around.width, block[0], phase[0] - around.x)
-    flat, exact = flatness(crop, core if core.any() else likely > 0, y_edges, x_edges)
+    flat, exact = flatness(crop, core if core.any() else likely > 0, likely > 0, y_edges, x_edges)
     filled = float(likely.sum()) / box.area
     if filled > RECTANGLE:
         x_lines, y_lines = x_edges[1:-1] + around.x, y_edges[1:-1] + around.y
@@ -199,13 +210,16 @@ def refine(
     return whole[tight.slices] > 0, tight.shift(around.x, around.y)
 
 
-def flatness(crop: Luma, core: Mask, y_edges: mosaic.Edges, x_edges: mosaic.Edges) -> tuple[Mask, bool]:
+def flatness(crop: Luma, core: Mask, likely: Mask, y_edges: mosaic.Edges, x_edges: mosaic.Edges) -> tuple[Mask, bool]:
     """True where a pixel has the colour of its cell, as seen on the cell's pixels in `core`; whether that is exact.
+
+    Cells at the rim that the core does not reach are seen on their `likely` pixels.
 
     How near counts as the same follows the core's own unrest: nothing in a lossless picture, a few levels after
     compression.
     """
-    inside = core.astype(np.float32)
+    reached = mosaic.spread(mosaic.cell_sums(core.astype(np.float32), y_edges, x_edges), y_edges, x_edges) > 0
+    inside = (core | (likely & ~reached)).astype(np.float32)
     count = mosaic.cell_sums(inside, y_edges, x_edges)
     mean = mosaic.cell_sums(crop * inside, y_edges, x_edges) / np.maximum(count, 1)
     away = np.abs(crop - mosaic.spread(mean, y_edges, x_edges))

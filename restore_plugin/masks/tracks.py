@@ -19,11 +19,13 @@ Detections = Iterable[tuple[int, Sequence[Region]]]  # (frame, its regions), fra
 class LinkOptions:
     gap: int = 12  # frames without a sighting that are bridged
     shortest: int = 3  # sightings that make a track, in a video that is long enough
-    surest: float = 0.5  # mean confidence that makes a track
-    agreeing: float = 0.5  # share of its sightings that show blocks of one size: what is no mosaic shows others each time
+    surest: float = 0.56  # mean confidence that makes a track
+    agreeing: float = (
+        0.5  # share of its sightings that show blocks of one size: what is no mosaic shows others each time
+    )
+    seen: float = 0.4  # share of the frames from its first to its last that show it
     block_ratio: float = 1.3  # sizes that may be the same mosaic's
     overlap: float = 0.1  # share of the smaller box that must be common
-    same_place: float = 0.6  # intersection over union of boxes that hold the same mosaic, whatever their grids
     steady: float = 0.04  # blocks of a track that differ by less are one size
 
 
@@ -48,14 +50,14 @@ class Track:
 
 def likeness(track: Track, region: Region, options: LinkOptions) -> float:
     """How well a region follows a track's last box: intersection over union, or for parts of one another a little
-    over zero; 0 if they are apart, or if the grids differ, unless it is the same place: then one was measured wrong."""
+    over zero; 0 if they are apart or the grids differ."""
     last, grid = track.boxes[-1], track.grids[-1]
     common = last.intersect(region.box).area
     overlap = common / (last.area + region.box.area - common)
     if region.block and grid[0]:
         ratios = [max(a / b, b / a) for a, b in zip(region.block, grid[:2], strict=True)]
         if max(ratios) > options.block_ratio:
-            return overlap - 1 + options.same_place if overlap > options.same_place else 0.0
+            return 0.0
     return overlap if common >= options.overlap * min(last.area, region.box.area) else 0.0
 
 
@@ -93,6 +95,7 @@ def link(detections: Detections, options: LinkOptions = LinkOptions()) -> list[T
         for track in done
         if len(track.frames) >= shortest
         and track.confidence / len(track.frames) >= options.surest
+        and len(track.frames) >= options.seen * (track.frames[-1] - track.frames[0] + 1)
         and agreeing(track, options) >= max(shortest, options.agreeing * len(track.frames))
     ]
     kept.sort(key=lambda track: (track.frames[0], track.places[0]))
@@ -102,10 +105,10 @@ def link(detections: Detections, options: LinkOptions = LinkOptions()) -> list[T
 
 
 def agreeing(track: Track, options: LinkOptions) -> int:
-    """How many sightings show blocks of the track's usual size."""
+    """How many sightings show blocks of the size of the sighting before; the first counts."""
     blocks = np.array(track.grids)[:, :2]
-    usual = np.median(blocks, axis=0)
-    return int((np.abs(blocks - usual) <= options.steady * usual).all(axis=1).sum())
+    change = np.abs(np.diff(blocks, axis=0))
+    return 1 + int((change <= options.steady * blocks[1:]).all(axis=1).sum())
 
 
 def steady_grid(track: Track, options: LinkOptions) -> Callable[[int], tuple[float, float, float, float]]:
