@@ -25,7 +25,7 @@ from torch import nn
 from restore_plugin.networks.cellnet import CellNet
 from restore_plugin.networks.mosaic_finder import MosaicFinder
 from restore_plugin.training import loop, mosaics, recipe, recipes, scenes
-from restore_plugin.training.recipes import cellnet, mosaic_finder, rainnet
+from restore_plugin.training.recipes import cellnet, did_mdn, mosaic_finder, rainnet
 
 # every recipe there is: a new one is tested by being in the folder
 RECIPES: dict[str, ModuleType] = {
@@ -72,7 +72,7 @@ BATCHES = {  # small ones, to learn by heart
     "cellnet.onnx": cellnet_batch,
     "mosaic_finder.onnx": finder_batch,
     "rainnet.onnx": rainy_batch,
-    "did_mdn.onnx": rainy_batch,
+    "did_mdn.onnx": lambda random: (*rainy_batch(random), torch.tensor([did_mdn.LABELS["heavy"]] * 2)),
 }
 
 

@@ -58,7 +58,8 @@ def test_every_network_compiles_for_every_capability(
     plan, engine = unpack(rtx.build(path, Target(precision=precision, compute=(compute,))))
     assert (plan.backend, plan.precision, plan.compute) == ("tensorrt_rtx", precision, (compute,))
     weights = path.stat().st_size / (2 if precision == "fp16" else 1)
-    assert 0.9 * weights < len(engine) < weights + 2e6  # the weights are in it, in the precision asked for
+    # the weights are in it, in the precision asked for, and the code of its layers, of which did_mdn has hundreds
+    assert 0.9 * weights < len(engine) < weights + 20e6
 
 
 def test_one_engine_for_several_capabilities_and_fixed_sizes(rtx: TensorRtRtx) -> None:
