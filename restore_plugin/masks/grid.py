@@ -69,37 +69,50 @@ def fit_axis(profile: Profile, guess: float) -> AxisGrid | None:
     best = fit_near(profile, guess)
     if best is None:
         return None
+    like = Likeness(profile)
+    reached = like(best)
     for start, search, enough in ((best.block, NARROW_SEARCH, CLEAR), (guess, SEARCH, DOUBTFUL)):
-        if likeness(profile, best) > enough:
+        if reached > enough:
             continue
-        sizes = [start * factor for factor in MULTIPLES if SMALLEST <= start * factor <= len(profile) / 2]
-        others = [other for other in (fit_near(profile, size, search) for size in sizes) if other is not None]
-        other = max(others, key=lambda grid: likeness(profile, grid), default=best)
-        if likeness(profile, other) > likeness(profile, best) + BETTER:
-            best = other
+        for size in (start * factor for factor in MULTIPLES):
+            if not SMALLEST <= size <= len(profile) / 2:
+                continue
+            other = fit_near(profile, size, search)
+            if other is not None and (found := like(other)) > reached + BETTER:
+                best, reached = other, found
     return best
 
 
-def likeness(profile: Profile, grid: AxisGrid) -> float:
-    """Up to 1: the lines carry steps (all of them), and the steps lie on the lines (all of them): both, as F1.
+class Likeness:
+    """Of a profile to combs, up to 1: the lines carry steps (all of them), and the steps lie on the lines (all of them).
 
-    Each is counted over what chance gives a comb as dense as this one.
+    F1 of the two, each counted over what chance gives a comb as dense.
     """
-    lines = np.floor(grid.phase % grid.block + np.arange(len(profile) / grid.block + 1) * grid.block + 0.5).astype(int)
-    lines = lines[(lines > 0) & (lines < len(profile))]
-    steps = np.maximum(profile - 1.5 * np.median(profile), 0.0)
-    # a line may be off by the rounding of a pixel
-    near = np.max((steps, np.append(steps[1:], 0.0), np.append(0.0, steps[:-1])), axis=0)
-    strong = float(np.quantile(near[lines], 0.75)) if len(lines) else 0.0
-    if strong <= 0:
-        return 0.0
-    on = np.zeros(len(profile), bool)
-    for offset in (-1, 0, 1):
-        on[np.clip(lines + offset, 0, len(profile) - 1)] = True
-    full = np.minimum(near / strong, 1.0)
-    filled = above_chance(float(full[lines].mean()), float(full.mean()))
-    explained = above_chance(float(steps[on].sum() / steps.sum()), float(on.mean()))
-    return 2 * filled * explained / (filled + explained) if filled and explained else 0.0
+
+    def __init__(self, profile: Profile) -> None:
+        self.steps = np.maximum(profile - 1.5 * np.median(profile), 0.0)
+        # a line may be off by the rounding of a pixel
+        self.near = self.steps.copy()
+        np.maximum(self.near[:-1], self.steps[1:], out=self.near[:-1])
+        np.maximum(self.near[1:], self.steps[:-1], out=self.near[1:])
+        self.total = float(self.steps.sum())
+
+    def __call__(self, grid: AxisGrid) -> float:
+        length = len(self.steps)
+        lines = np.floor(grid.phase % grid.block + np.arange(length / grid.block + 1) * grid.block + 0.5).astype(int)
+        lines = lines[(lines > 0) & (lines < length)]
+        if not len(lines):
+            return 0.0
+        strong = float(np.sort(self.near[lines])[len(lines) * 3 // 4])
+        if strong <= 0:
+            return 0.0
+        on = np.zeros(length + 1, bool)
+        on[lines] = on[lines - 1] = on[lines + 1] = True
+        on = on[:-1]
+        full = np.minimum(self.near / strong, 1.0)
+        filled = above_chance(float(full[lines].mean()), float(full.mean()))
+        explained = above_chance(float(self.steps[on].sum()) / self.total, float(on.mean()))
+        return 2 * filled * explained / (filled + explained) if filled and explained else 0.0
 
 
 def above_chance(share: float, chance: float) -> float:
