@@ -84,7 +84,7 @@ def fit_axis(profile: Profile, guess: float) -> AxisGrid | None:
 
 
 class Likeness:
-    """Of a profile to combs, up to 1: the lines carry steps (all of them), and the steps lie on the lines (all of them).
+    """Of a profile to combs, up to 1: all lines carry steps, and all steps lie on lines.
 
     F1 of the two, each counted over what chance gives a comb as dense.
     """
