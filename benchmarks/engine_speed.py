@@ -23,7 +23,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -168,7 +168,7 @@ def measure(path: Path, size: tuple[int, int], device: str, rounds: int, compile
     width, height = (-(-side // multiple) * multiple for side in size)
     print(f"\n### {path.stem}, {width}x{height}\n", flush=True)
     if known is None:
-        print(f"{path.name} has no torch class in this script's table: no torch variants, no ratios\n")
+        print("torch: the file's own nodes, since its class is not in this script's table; not compiled\n")
     model = with_sizes(onnx.load(str(path)), width, height)
     inputs = inputs_of(model)
     gflop = gflop_of(path, inputs)
@@ -232,6 +232,9 @@ def variants_of(
             for way in ("eager", "compile") if compiled else ("eager",):
                 network = torch_network(known, model, device, precision)
                 yield from opened(functools.partial(torch_variant, network, inputs, way, device, precision), notes)
+    else:
+        make = functools.partial(engine_variant, "torch", "fp32", path, inputs, device, stack)
+        yield from (replace(variant, name=EAGER) for variant in opened(make, notes))
     asked: tuple[tuple[str, str], ...] = (("onnxruntime", "fp32"), ("openvino", "fp32"), ("openvino", "bf16"))
     if device == "cuda":
         asked = tuple((name, precision) for name in ("tensorrt", "tensorrt_rtx") for precision in precisions)

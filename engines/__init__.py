@@ -78,8 +78,8 @@ ENGINES: dict[str, Row] = {
     "torch": Row("engines.torch_engine", "TorchBackend", "torch", "torch"),
 }
 DEFAULT = "openvino"
-# For an NVIDIA GPU, the fastest first. Everywhere else the default: on CPUs it was the fastest in fp32, or as fast as
-# the fastest, for every network (docs/engines.md); a race at every start would cost more than it could win.
+# For an NVIDIA GPU, the fastest first. Everywhere else the default: on CPUs it was the fastest in fp32, or within 14 %
+# of the fastest, for every network (docs/engines.md); a race at every start would cost more than it could win.
 AUTO = ("tensorrt", "tensorrt_rtx", "onnxruntime", "torch")
 ALIASES = {"rtx": "tensorrt_rtx"}
 
