@@ -150,10 +150,10 @@ def choices(engine: str = "auto", precision: str = "auto") -> list[Choice]:
             continue
         if not choice.device.startswith("cpu"):
             found.append(choice)
-    why = "; ".join(passed) or ("no installed engine uses this GPU" if gpu else "the fastest without an NVIDIA GPU")
+    why = "; ".join(passed) or ("no installed engine uses this GPU" if gpu else "the choice without an NVIDIA GPU")
     if found:
         found = [replace(each, reason="; ".join([each.reason, *passed])) for each in found]
-        why = "the fastest without a GPU"
+        why = "the choice without a GPU"
     try:
         return [*found, _choice(DEFAULT, "", precision, f"chosen by auto: {why}")]
     except UnknownEngine:

@@ -44,7 +44,7 @@ def test_without_a_gpu_it_is_the_default_in_fp32(monkeypatch: pytest.MonkeyPatch
     told: list[str] = []
     with open_engine("auto", rectifier(tmp_path / "tiny.onnx"), tell=told.append) as opened:
         assert (opened.name, opened.precision) == (engines.DEFAULT, "fp32")
-    assert told == [f"engine openvino on {opened.device} in fp32 (chosen by auto: the fastest without an NVIDIA GPU)"]
+    assert told == [f"engine openvino on {opened.device} in fp32 (chosen by auto: the choice without an NVIDIA GPU)"]
 
 
 def test_with_a_gpu_it_starts_at_once_and_goes_on_faster(tmp_path: Path) -> None:
