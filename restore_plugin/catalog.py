@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 WEIGHTS = Path(__file__).parent / "weights"
 # for the command lines, which must not load the engines to say this; a test compares
 ENGINE_HELP = (
-    "what runs the networks: auto (default: the fastest here), openvino, onnxruntime, tensorrt, tensorrt_rtx (or rtx), "
-    "torch; NAME:DEVICE chooses a device (see `restore-plugin engines list`)"
+    "what runs the networks: auto (default; it says what it chose), openvino, onnxruntime, tensorrt, tensorrt_rtx (or "
+    "rtx), torch; NAME:DEVICE chooses a device (see `restore-plugin engines list`)"
 )
 PRECISION_HELP = "what the networks are computed in: auto (default; on CPUs fp32), fp32, fp16, bf16"
 DETERMINISTIC_HELP = "stay with one engine: do not go on with a faster one that was built meanwhile"

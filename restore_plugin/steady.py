@@ -7,6 +7,7 @@ rain by the same fact: it is there for one frame and brightens). Where something
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import cv2
 import numpy as np
@@ -21,7 +22,6 @@ OPENING_PX = 5  # of the reduced picture: bright things that are thinner, such a
 AROUND_PX = 9  # of the reduced picture: pixels this near to movement are left alone
 SHIFT_PX = 0.1  # of a halved picture: the whole picture moved if it fits better when shifted by more
 CHANCE = 0.01  # of the difference: how much better it fits when shifted by chance, as rain falls
-LUMA = np.array([0.299, 0.587, 0.114], np.float32)
 
 Array = npt.NDArray[np.float32]
 
@@ -61,8 +61,11 @@ def over(below: Pixels, other: Pixels, weight: Array | None) -> Pixels:
 
 def halved_luma(pixels: Pixels) -> Array:
     size = pixels.shape[1] // 2, pixels.shape[0] // 2
-    halved: Array = cv2.resize(pixels, size, interpolation=cv2.INTER_AREA) @ LUMA
-    return halved
+    return luma(cv2.resize(pixels, size, interpolation=cv2.INTER_AREA))
+
+
+def luma(pixels: Any) -> Array:
+    return np.asarray(cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY), np.float32)
 
 
 def moved(one: Array, other: Array, still: Array) -> bool:
@@ -90,7 +93,7 @@ def moved(one: Array, other: Array, still: Array) -> bool:
 def scene_behind(pixels: Pixels) -> Array:
     """Luma, reduced, without what is bright and thin."""
     size = max(1, pixels.shape[1] // SCALE), max(1, pixels.shape[0] // SCALE)
-    small = cv2.resize(pixels, size, interpolation=cv2.INTER_AREA) @ LUMA
+    small = luma(cv2.resize(pixels, size, interpolation=cv2.INTER_AREA))
     opened = cv2.morphologyEx(small, cv2.MORPH_OPEN, np.ones((1, OPENING_PX), np.uint8))
     return cv2.blur(opened, (3, 3)).astype(np.float32)
 

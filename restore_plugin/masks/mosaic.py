@@ -19,7 +19,7 @@ from restore_plugin.types import Box, Engine, Luma, Mask, Point, Region
 
 MULTIPLE, STRIDE = 32, 4
 LARGEST_SIDE = 2600  # px; larger frames are searched at half size, and half again
-LIKELY, SURE = 0.3, 0.8  # of a pixel; of the best pixel of a region
+LIKELY, CLEARLY, SURE = 0.3, 0.5, 0.8  # of a pixel; of one that counts for the confidence; of a region's best one
 SMALLEST_AREA = 256  # px
 OTHER_SIZE = 0.35  # log2: blocks that differ by more belong to another mosaic
 SMALLEST_PART = 4.0  # blocks along each side, of a mosaic that touches another
@@ -104,8 +104,8 @@ class MosaicFinder:
         if not mask.any():
             return None
         seen = likely[box.slices][mask]
-        sure = float(seen[seen > 0.5].mean()) if (seen > 0.5).any() else 0.0  # bare parts speak neither for nor against
-        confidence = sure * min(1.0, 0.5 + contrast / 2)
+        seen = seen[seen > CLEARLY]  # bare parts speak neither for nor against
+        confidence = (float(seen.mean()) if len(seen) else 0.0) * min(1.0, 0.5 + contrast / 2)
         return Region(box, 0, block, phase, outline_of_local(mask, box), confidence)
 
 

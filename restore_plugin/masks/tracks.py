@@ -20,9 +20,7 @@ class LinkOptions:
     gap: int = 12  # frames without a sighting that are bridged
     shortest: int = 3  # sightings that make a track, in a video that is long enough
     surest: float = 0.56  # mean confidence that makes a track
-    agreeing: float = (
-        0.5  # share of its sightings that show blocks of one size: what is no mosaic shows others each time
-    )
+    agreeing: float = 0.5  # share of its sightings whose blocks are as large as before: what is no mosaic varies
     seen: float = 0.4  # share of the frames from its first to its last that show it
     block_ratio: float = 1.3  # sizes that may be the same mosaic's
     overlap: float = 0.1  # share of the smaller box that must be common
