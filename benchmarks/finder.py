@@ -84,7 +84,7 @@ def encode(frames: list[np.ndarray], path: Path, codec: str, options: dict[str, 
 
 
 def scan(path: Path, finder: Any) -> dict[int, list[Region]]:
-    seen = [(frame.index, finder.find(frame.luma())) for frame in read_frames(probe(path))]
+    seen = [(frame.index, finder.find(frame)) for frame in read_frames(probe(path))]
     return dict(linked(seen, link(seen)))
 
 

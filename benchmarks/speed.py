@@ -122,7 +122,7 @@ def measure(clip: Path, folder: Path, rounds: int) -> None:
 
     parts: dict[str, Callable[[], object]] = {
         "decode alone": lambda: sum(1 for _ in read_frames(info)),
-        "finder alone": lambda: [finder.find(frame.luma()) for frame in decoded],
+        "finder alone": lambda: [finder.find(frame) for frame in decoded],
         "restore alone": restore,
         "encode alone": encode,
         "scan, end to end": scan,

@@ -9,119 +9,16 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from restore_plugin import __version__, catalog
+from ffmpeg_filters.arguments import COMMAND, FACES, SCAN, hand_region, parser
+from restore_plugin import catalog
 from restore_plugin.errors import InputError, RestoreError
 
 if TYPE_CHECKING:
-    from ffmpeg_filters.job import Builders, HandRegion, Job
+    from ffmpeg_filters.job import Builders, Job
     from ffmpeg_filters.progress import Progress
 
-COMMAND = "restore-video"
+LOOK_AT_IT = 7  # exit code: done, but a person should look at some frames
 SUFFIXES = {".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".ts", ".m2ts", ".mts", ".mpg", ".mpeg", ".nut", ".mxf"}
-
-USAGE = """\
-  restore-video demo                                  make a small pixelated clip, restore it, show the result
-  restore-video IN.mp4 [MORE ...] --task demosaic     restore videos, or all videos of a folder
-  restore-video scan IN.mp4 [-o PLAN.jsonl]           only find what there is to restore, and write the plan
-  restore-video IN.mp4 --plan PLAN.jsonl              restore what the (edited) plan says"""
-
-EPILOG = """\
-exit codes: 0 done, 1 internal error, 2 bad input or usage, 3 nothing found to restore, 4 refused: something in the
-input could not be kept, 5 the output could not be written, 6 an extra is missing, 130 interrupted (run the same command
-again to go on). Pixelation destroys detail: what comes back is plausible, not evidence of what was there."""
-
-
-def parser(scan: bool = False) -> argparse.ArgumentParser:
-    tasks = ", ".join(f"{row.name} ({row.summary})" for row in catalog.TASKS)
-    known = argparse.ArgumentParser(
-        prog=COMMAND + (" scan" if scan else ""),
-        usage=None if scan else "\n" + USAGE,
-        description="Write the plan of what there is to restore."
-        if scan
-        else "Restore video; all else in the file stays as it is.",
-        epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    known.add_argument("inputs", nargs="+", type=Path, metavar="IN", help="video files, or folders of them")
-    known.add_argument("-o", "--output", type=Path, help="output file; a folder for several inputs")
-    known.add_argument("--task", default="demosaic", help=f"{tasks}; default: demosaic")
-    known.add_argument("--overwrite", action="store_true", help="replace an output that is there already")
-    known.add_argument(
-        "--start",
-        type=seconds_of,
-        default=0.0,
-        metavar="T",
-        help="restore from this time on; before it the video passes through",
-    )
-    known.add_argument("--end", type=seconds_of, default=float("inf"), metavar="T", help="restore up to this time")
-    known.add_argument(
-        "--regions",
-        action="append",
-        default=[],
-        metavar="X,Y,W,H[,T0-T1]",
-        help="restore here (pixels, seconds) instead of searching; may be repeated",
-    )
-    known.add_argument(
-        "--block", type=block_of, metavar="N[xM]", help="block size in px, for --regions; measured if left out"
-    )
-    known.add_argument("--engine", default="auto", metavar="NAME[:DEVICE]", help=catalog.ENGINE_HELP)
-    known.add_argument("--precision", default="auto", help=catalog.PRECISION_HELP)
-    known.add_argument("--deterministic", action="store_true", help=catalog.DETERMINISTIC_HELP)
-    known.add_argument("--quiet", action="store_true", help="say nothing but errors")
-    known.add_argument("--json", action="store_true", help="progress and results as JSON lines on standard output")
-    known.add_argument("--version", action="version", version=f"{COMMAND} {__version__}")
-    if not scan:
-        known.add_argument("--method", help="a method of the task (see `restore-plugin methods`); default: the task's")
-        known.add_argument("--plan", type=Path, help="restore what this plan says instead of searching")
-        known.add_argument(
-            "--preview", type=seconds_of, metavar="T", help="only write one before/after picture of time T"
-        )
-        known.add_argument(
-            "--linear-light", action="store_true", help="the mosaic was averaged in linear light (as GIMP does)"
-        )
-        known.add_argument("--codec", help="video codec or encoder; default: the input's")
-        known.add_argument("--quality", type=int, help="the encoder's quality number (crf; smaller is better)")
-        known.add_argument("--preset", help="the encoder's preset (fast, slow ...)")
-        known.add_argument("--pix-fmt", help="pixel format; default: the input's")
-        known.add_argument("--container", help="container, by its suffix (mkv, mp4 ...); default: the input's")
-    return known
-
-
-def seconds_of(text: str) -> float:
-    """Seconds, or [hours:]minutes:seconds."""
-    value = 0.0
-    for part in text.split(":"):
-        value = value * 60 + float(part)
-    return value
-
-
-def block_of(text: str) -> tuple[float, float]:
-    x, _, y = text.partition("x")
-    block = float(x), float(y or x)
-    if not all(2 <= side <= 1024 for side in block):
-        raise argparse.ArgumentTypeError(f"expected a block size from 2 to 1024 px, got {text}")
-    return block
-
-
-def hand_region(text: str, block: tuple[float, float] | None) -> HandRegion:
-    """ "X,Y,W,H[,T0-T1]" as a region. Raises InputError."""
-    from ffmpeg_filters.job import HandRegion, Span
-    from restore_plugin.types import Box, Region
-
-    parts = text.split(",")
-    try:
-        if len(parts) not in (4, 5):
-            raise ValueError
-        x, y, width, height = (int(part) for part in parts[:4])
-        span = Span()
-        if len(parts) == 5:
-            first, _, last = parts[4].partition("-")
-            span = Span(seconds_of(first), seconds_of(last))
-            if not span.start < span.end:
-                raise ValueError
-    except ValueError:
-        raise InputError(f"expected --regions x,y,width,height[,t0-t1] in pixels and seconds, got {text}") from None
-    return HandRegion(Region(Box(x, y, width, height), 1, block, (float(x), float(y))), span)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -134,8 +31,11 @@ def main(argv: Sequence[str] | None = None) -> int:
             return demo(arguments[1:], main)
         if not arguments:
             arguments = ["--help"]
-        scan = arguments[:1] == ["scan"]
-        return several(parser(scan).parse_args(arguments[1:] if scan else arguments), scan)
+        command = arguments[0] if arguments[0] in (SCAN, FACES) else ""
+        defaults = parser().parse_args(["-"])  # so that every command's options have every name
+        if command == FACES:
+            defaults.task = "automosaic"
+        return several(parser(command).parse_args(arguments[bool(command) :], defaults), command)
     except SystemExit as stop:  # argparse has said why
         return int(stop.code or 0)
     except RestoreError as error:
@@ -161,18 +61,18 @@ def failed(error: Exception) -> int:
     return 1
 
 
-def several(options: argparse.Namespace, scan: bool) -> int:
-    """Every input in turn; a failure is told and the next one follows. Returns the first failure's code."""
+def several(options: argparse.Namespace, command: str) -> int:
+    """Every input in turn; a failure is told and the next one follows. Returns the first exit code that is not 0."""
     from ffmpeg_filters.progress import Progress
 
     quiet_codecs()
-    jobs = make_jobs(options, scan)
+    jobs = make_jobs(options, command)
     progress = Progress(COMMAND, options.quiet, options.json)
     builders = make_builders(jobs[0], progress)
     code = 0
     for job in jobs:
         try:
-            one(job, options, scan, builders, progress)
+            code = one(job, options, command, builders, progress) or code
         except RestoreError as error:
             progress.end()
             progress.event("error", input=str(job.source), exit_code=error.exit_code, text=str(error))
@@ -180,13 +80,17 @@ def several(options: argparse.Namespace, scan: bool) -> int:
     return code
 
 
-def one(job: Job, options: argparse.Namespace, scan: bool, builders: Builders, progress: Progress) -> None:
+def one(job: Job, options: argparse.Namespace, command: str, builders: Builders, progress: Progress) -> int:
     from ffmpeg_filters import job as jobs
 
-    if scan:
+    if command == SCAN:
         frames = jobs.scan_only(job, builders, progress)
         progress.say(f"wrote {job.target} ({frames} frames with regions)")
         progress.event("done", input=str(job.source), output=str(job.target), frames=frames)
+    elif command == FACES:
+        result = jobs.faces(job, builders, progress)
+        progress.say(f"wrote {result['page']} ({result['people']} people), {result['account']} and {job.target}")
+        progress.event("done", input=str(job.source), output=str(job.target), **result)
     elif options.preview is not None:
         count = jobs.preview(job, builders, options.preview, job.target)
         progress.say(f"wrote {job.target} (before | after, {count} region{'s' * (count != 1)})")
@@ -194,7 +98,11 @@ def one(job: Job, options: argparse.Namespace, scan: bool, builders: Builders, p
     else:
         result = jobs.run(job, builders, progress)
         progress.say(f"wrote {job.target} ({result['restored_frames']} of {result['frames']} frames restored)")
+        if suspects := result.get("suspects"):
+            progress.warn(f"{suspects} frames need a look before you publish this: see {result['report']}")
         progress.event("done", input=str(job.source), **result)
+        return LOOK_AT_IT if suspects else 0
+    return 0
 
 
 def quiet_codecs() -> None:
@@ -205,18 +113,21 @@ def quiet_codecs() -> None:
     os.environ.setdefault("SVT_LOG", "0")
 
 
-def make_jobs(options: argparse.Namespace, scan: bool) -> list[Job]:
+def make_jobs(options: argparse.Namespace, command: str = "") -> list[Job]:
     """One job an input. Raises InputError before any work starts."""
     from ffmpeg_filters.encoders import EncodeOptions
     from ffmpeg_filters.job import Job, Span
-    from restore_plugin import catalog
+    from ffmpeg_filters.voice import VoiceOptions
+    from restore_plugin.choice import Choice
+    from restore_plugin.types import HideOptions, RestoreOptions, ScanOptions
 
-    method = None if scan else options.method
+    method = "review" if options.review else options.method
     row = catalog.method(method or options.task)
     if row.task != catalog.task(options.task).name:
         raise InputError(
             f"the method {row.name} is for {row.task}, not for {options.task}; see `restore-plugin methods`"
         )
+    check_face_options(options, row.task)
     if options.end <= options.start:
         raise InputError(f"expected --end after --start, got {options.start} to {options.end} s")
     if options.block and not options.regions:
@@ -225,14 +136,14 @@ def make_jobs(options: argparse.Namespace, scan: bool) -> list[Job]:
     into_folder = len(sources) > 1 or options.inputs[0].is_dir()
     if into_folder and options.output and options.output.exists() and not options.output.is_dir():
         raise InputError(f"expected a folder for the outputs of several inputs, {options.output} is a file")
-    if scan and not row.needs_mask:
+    if command and not row.needs_mask:
         raise InputError(f"{row.task} works on whole frames: there is nothing to scan; restore at once")
     engine = catalog.EngineOptions(options.engine, options.precision, options.deterministic)
     engine.check(row)
     hand = tuple(hand_region(text, options.block) for text in options.regions)
     jobs = []
     for source in sources:
-        target = name_output(source, options, scan, into_folder)
+        target = name_output(source, options, command, into_folder)
         if target.exists():
             if target.resolve() == source.resolve():
                 raise InputError(f"the output {target} is the input itself; choose another name with -o")
@@ -240,28 +151,50 @@ def make_jobs(options: argparse.Namespace, scan: bool) -> list[Job]:
                 raise InputError(f"expected an output file, {target} is a folder; name the file in it")
             if not options.overwrite:
                 raise InputError(f"{target} is there already; choose another name with -o, or pass --overwrite")
-        encode = (
-            EncodeOptions() if scan else EncodeOptions(options.codec, options.quality, options.pix_fmt, options.preset)
-        )
-        plan = None if scan else options.plan
-        linear = not scan and options.linear_light
         jobs.append(
             Job(
                 source,
                 target,
                 options.task,
                 row.name,
-                encode,
+                EncodeOptions(options.codec, options.quality, options.pix_fmt, options.preset),
                 Span(options.start, options.end),
                 hand,
-                plan,
-                linear,
+                options.plan,
                 engine,
+                RestoreOptions(options.linear_light, HideOptions(options.colour, options.picture)),
+                ScanOptions(tuple(options.known), options.margin, options.boxes),
+                Choice(options.only or (), options.spared or ()),
+                VoiceOptions(tuple(options.mute), options.pitch),
             )
         )
     if len({job.target for job in jobs}) < len(jobs):
         raise InputError("two of the inputs would be written under the same name; restore them one by one")
     return jobs
+
+
+def check_face_options(options: argparse.Namespace, task: str) -> None:
+    """Raises InputError for options that do not go together."""
+    given = {
+        "--only": options.only,
+        "--except": options.spared,
+        "--known": options.known,
+        "--review": options.review,
+        "--boxes": options.boxes,
+        "--picture": options.picture,
+    }
+    if task != "automosaic":
+        for name, value in given.items():
+            if value:
+                raise InputError(f"{name} is for faces; it goes with --task automosaic, not with {task}")
+    if options.only and options.spared:
+        raise InputError("expected either --only or --except, got both")
+    if options.known and options.plan:
+        raise InputError("--known is for the search; in a plan people have their names already")
+    if options.review and options.method:
+        raise InputError("--review hides nothing; leave --method out")
+    if not 1 <= options.margin <= 4:
+        raise InputError(f"expected a --margin of 1 to 4 times the face, got {options.margin:g}")
 
 
 def find_inputs(paths: Sequence[Path]) -> list[Path]:
@@ -277,15 +210,15 @@ def find_inputs(paths: Sequence[Path]) -> list[Path]:
     return found
 
 
-def name_output(source: Path, options: argparse.Namespace, scan: bool, into_folder: bool) -> Path:
+def name_output(source: Path, options: argparse.Namespace, command: str, into_folder: bool) -> Path:
     suffix = source.suffix
-    if scan:
+    if command:
         name = f"{source.stem}.plan.jsonl"
     elif options.preview is not None:
         name = f"{source.stem}.preview.png"
     else:
         suffix = f".{options.container.lstrip('.')}" if options.container else suffix
-        name = f"{source.stem}.restored{suffix}"
+        name = f"{source.stem}.{'review' if options.review else 'restored'}{suffix}"
     output: Path | None = options.output
     if output is None:
         return source.with_name(name)
@@ -300,18 +233,18 @@ def make_builders(job: Job, progress: Progress) -> Builders:
 
     from ffmpeg_filters.job import Builders
     from restore_plugin import catalog
-    from restore_plugin.types import Finder, RestoreOptions, Restorer
+    from restore_plugin.types import Finder, Restorer
 
     row = catalog.method(job.method)
     tell = catalog.once(progress.say)
 
     @lru_cache
     def restorer() -> Restorer:
-        return catalog.build_restorer(row, job.engine, RestoreOptions(linear_light=job.linear_light), tell)
+        return catalog.build_restorer(row, job.engine, job.restore, tell)
 
     @lru_cache
     def finder() -> Finder:
-        found = catalog.build_finder(catalog.task(job.task), job.engine, tell)
+        found = catalog.build_finder(catalog.task(job.task), job.engine, tell, job.scan)
         if found is None:
             raise InputError(f"{job.task} does not find by itself what to restore; give --regions or --plan")
         return found

@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from restore_plugin.errors import Refused
-from restore_plugin.types import Box, Luma, Mask, Pixels
+from restore_plugin.types import Box, Image, Luma, Mask, Pixels
 
 # samples of packed formats: the letters stand for the components in the order of memory
 PACKED = {
@@ -109,6 +109,10 @@ class PlanesFrame:
     def time_base(self) -> Fraction | None:
         return self.frame.time_base
 
+    @property
+    def turns(self) -> int:
+        return round(self.frame.rotation / 90) % 4
+
     def check(self) -> None:
         """Raises Refused for colour that cannot be read."""
         if not self.layout.rgb:
@@ -129,6 +133,11 @@ class PlanesFrame:
             return whole @ np.array([0.299, 0.587, 0.114], np.float32)
         low, span = self._scale(0)
         return np.clip((self.samples(0).astype(np.float32) - low) / span, 0, 1)
+
+    def overview(self, longest: int) -> Image:
+        scale = min(1.0, longest / max(self.width, self.height))
+        size = max(1, round(self.width * scale)), max(1, round(self.height * scale))
+        return self.frame.reformat(*size, format="rgb24", interpolation="AREA").to_ndarray()
 
     def read_rgb(self, box: Box) -> Pixels:
         values = [self._read(number, box) for number in range(len(self.layout.components))]

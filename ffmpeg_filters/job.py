@@ -26,15 +26,17 @@ from ffmpeg_filters.mux import Muxer
 from ffmpeg_filters.progress import Progress
 from ffmpeg_filters.reader import VideoInfo, first_frame, open_input, probe, read_frames, reason, video_stream
 from ffmpeg_filters.spool import PART_FRAMES, Coded, Spool
+from ffmpeg_filters.voice import VoiceOptions
 from restore_plugin import plan as plans
-from restore_plugin.catalog import EngineOptions
+from restore_plugin.catalog import EngineOptions, task
+from restore_plugin.choice import Choice
 from restore_plugin.errors import InputError, NothingFound, OutputError, RestoreError
-from restore_plugin.masks.tracks import LinkOptions, link, linked
 from restore_plugin.pipeline import flow, staged, with_neighbours
 from restore_plugin.regions import clip, restore_frame, whole
-from restore_plugin.types import Box, Finder, Pixels, Region, Restorer
+from restore_plugin.types import Box, Finder, Pixels, Region, RestoreOptions, Restorer, ScanOptions, Video
 
-NOTE = "restored by restore-plugin {version} ({task}, {method}): restored pixels are plausible, not evidence"
+RESTORED = "restored by restore-plugin {version} ({task}, {method}): restored pixels are plausible, not evidence"
+CHANGED = "changed by restore-plugin {version} ({task}, {method})"  # where nothing is invented
 
 
 @dataclass(frozen=True)
@@ -68,15 +70,30 @@ class Job:
     span: Span = Span()
     hand: tuple[HandRegion, ...] = ()
     plan: Path | None = None
-    linear_light: bool = False
     engine: EngineOptions = field(default_factory=EngineOptions)
+    restore: RestoreOptions = field(default_factory=RestoreOptions)
+    scan: ScanOptions = field(default_factory=ScanOptions)
+    choice: Choice = field(default_factory=Choice)
+    voice: VoiceOptions = field(default_factory=VoiceOptions)
 
     def settings(self) -> dict[str, Any]:
         """For the resume folder: a run with other settings starts anew."""
         plan = plans.fingerprint(self.plan) if self.plan else None
         told = {key: value for key, value in asdict(self).items() if key not in ("source", "target", "plan")}
         source = plans.fingerprint(self.source)
-        return json.loads(json.dumps({"version": restore_plugin.__version__, "source": source, "plan": plan, **told}))
+        settings = {"version": restore_plugin.__version__, "source": source, "plan": plan, **told}
+        return json.loads(json.dumps(settings, default=str))
+
+    @property
+    def note(self) -> str:
+        """What the output's metadata say."""
+        text = RESTORED if task(self.task).invents else CHANGED
+        return text.format(version=restore_plugin.__version__, task=self.task, method=self.method)
+
+    @property
+    def measured(self) -> bool:
+        """Whether places that were given by hand are known well enough, or need no measuring."""
+        return not task(self.task).measures or all(hand.region.block for hand in self.hand)
 
 
 @dataclass(frozen=True)
@@ -88,20 +105,22 @@ class Builders:
     whole_frames: bool = False  # the method need not be told where: without regions it restores all of a frame
 
 
-def look(job: Job, finder: Finder, frame: PlanesFrame, seconds: float) -> list[Region]:
+Look = Callable[[PlanesFrame], list[Region]]
+
+
+def look(job: Job, finder: Finder, find: Look, frame: PlanesFrame, seconds: float) -> list[Region]:
     """What there is to restore in one frame: found, or measured in the places given by hand."""
     if not job.span.holds(seconds):
         return []
-    luma = frame.luma()
     if not job.hand:
-        return finder.find(luma)
+        return find(frame)
     regions = []
     for hand in job.hand:
         if not hand.span.holds(seconds):
             continue
-        mask = np.zeros(luma.shape, bool)
+        mask = np.zeros((frame.height, frame.width), bool)
         mask[hand.region.box.slices] = True
-        region = hand.region if hand.region.block else finder.measure(luma, mask)
+        region = hand.region if hand.region.block else finder.measure(frame, mask)
         if region is not None:
             regions.append(region)
     return regions
@@ -142,7 +161,7 @@ def run(job: Job, build: Builders, progress: Progress) -> dict[str, Any]:
     row = choose(info, job.encode)
     with open_input(job.source) as container:
         sample = first_frame(container, video_stream(container, job.source), job.source)
-    muxer = Muxer(job.target, info, NOTE.format(version=restore_plugin.__version__, task=job.task, method=job.method))
+    muxer = Muxer(job.target, info, job.note, job.voice)
     pixel_format = pixel_format_for(row, job.encode, info)
 
     def open_next() -> Any:
@@ -151,6 +170,7 @@ def run(job: Job, build: Builders, progress: Progress) -> dict[str, Any]:
     extradata = open_next().extradata
     if job.plan:
         plans.check(job.plan, job.task, job.source, (info.width, info.height))
+        job.choice.check(plans.labels(job.plan, job.task), job.plan.name)
     plans.check_inside([hand.region for hand in job.hand], (info.width, info.height))
     folder = ResumeFolder(job.target, job.settings())
     try:
@@ -158,6 +178,8 @@ def run(job: Job, build: Builders, progress: Progress) -> dict[str, Any]:
         if folder.resumed and folder.holds_work:
             progress.say(f"going on with the run that was cut off ({folder.path})")
         plan = job.plan or (None if build.whole_frames else make_plan(job, info, folder, build, progress))
+        if plan and not job.plan:
+            job.choice.check(plans.labels(plan, job.task), "`restore-video faces`")
         frames = render(job, info, plan, folder, open_next, pixel_format, build.restorer(), progress)
         spool = Spool(folder.spool)
         spool.close()
@@ -165,6 +187,7 @@ def run(job: Job, build: Builders, progress: Progress) -> dict[str, Any]:
         progress.say(f"writing {job.target}")
         if shift := muxer.finish(spool.packets(), times, row, job.encode, sample, extradata):
             progress.say(f"all times moved by {shift * 1000:.0f} ms: {job.target.suffix} cannot start before zero")
+        told = account_of_run(job, info, plan, progress) if plan and task(job.task).people else {}
     except (InputError, NothingFound):
         folder.remove()
         raise
@@ -173,7 +196,32 @@ def run(job: Job, build: Builders, progress: Progress) -> dict[str, Any]:
             folder.remove()
         raise
     folder.remove()
-    return {"output": str(job.target), "frames": len(times), "restored_frames": frames}
+    return {"output": str(job.target), "frames": len(times), "restored_frames": frames, **told}
+
+
+def account_of_run(job: Job, info: VideoInfo, plan: Path, progress: Progress) -> dict[str, Any]:
+    """Write the report beside the output; returns its name, and how many frames need a look."""
+    from ffmpeg_filters import people
+    from restore_plugin.face_pages import report_page
+
+    progress.say("writing the report")
+    account = people.account_of(info, plan, job.task, job.choice)
+    report = job.target.with_name(f"{job.target.stem}.report")
+    people.write_account(account, report_page(account), report)
+    return {"report": f"{report}.html", "suspects": len({suspect.frame for suspect in account.suspects})}
+
+
+def faces(job: Job, build: Builders, progress: Progress) -> dict[str, Any]:
+    """Write the plan as the job's target, and beside it a page and JSON of the people found."""
+    from ffmpeg_filters import people
+    from restore_plugin.face_pages import people_page
+
+    scan_only(job, build, progress)
+    account = people.account_of(probe(job.source), job.target, job.task, Choice())
+    name = job.target.name.removesuffix(".jsonl").removesuffix(".plan")
+    page = job.target.with_name(f"{name}.faces")
+    people.write_account(account, people_page(account, str(job.source), str(job.target)), page)
+    return {"page": f"{page}.html", "account": f"{page}.json", "people": len(account.people)}
 
 
 def scan_only(job: Job, build: Builders, progress: Progress) -> int:
@@ -195,7 +243,7 @@ def make_plan(job: Job, info: VideoInfo, folder: ResumeFolder, build: Builders, 
     """The plan file in the resume folder: from regions that were given whole, or from a scan."""
     if folder.plan.exists():
         return folder.plan
-    if job.hand and all(hand.region.block for hand in job.hand):
+    if job.hand and job.measured:
         write_hand_plan(job, info, folder.plan)
         return folder.plan
     return scan(job, info, folder.plan, folder.detections, build.finder(), progress)
@@ -217,7 +265,9 @@ def scan(job: Job, info: VideoInfo, plan: Path, detections: Path, finder: Finder
     with detections.open("a", encoding="utf-8") as file:
 
         def work(frame: PlanesFrame) -> tuple[PlanesFrame, list[Region] | None]:
-            return frame, look(job, finder, frame, info.seconds_of(frame)) if frame.index >= seen else None
+            if frame.index < seen:
+                return frame, None
+            return frame, look(job, finder, finder.candidates, frame, info.seconds_of(frame))
 
         for frame, regions in staged(read_frames(info, progress.warn), work, 4):
             if regions is None:
@@ -226,17 +276,25 @@ def scan(job: Job, info: VideoInfo, plan: Path, detections: Path, finder: Finder
             file.write(json.dumps({**entry, "regions": [plans.region_to_json(region) for region in regions]}) + "\n")
             progress.step()
     rate = progress.end()
-    options = LinkOptions(gap=max(8, round(info.rate / 2)))
-    tracks = link(_read_detections(detections), options)
-    if not tracks:
-        raise NothingFound(f"no mosaic was found in {job.source}; nothing was written (give places with --regions)")
+
+    def frames() -> Iterator[PlanesFrame]:
+        progress.stage("following", info.frames)
+        for frame in read_frames(info):  # the scan has told what is wrong with the input
+            yield frame
+            progress.step()
+        progress.end()
+
+    name = task(job.task).finder
     times = dict(_detection_times(detections))
+    video = Video(lambda: _read_detections(detections), frames, float(info.rate), progress.say)
     with plans.PlanWriter(plan, job.task, plans.fingerprint(job.source)) as writer:
-        for index, linked_regions in linked(_read_detections(detections), tracks, options):
-            inside = (clip(region, info.width, info.height) for region in linked_regions)
+        for index, linked in finder.link(video):
+            inside = (clip(region, info.width, info.height) for region in linked)
             writer.add(index, times.get(index), [region for region in inside if region is not None])
+        if not writer.frames:
+            raise NothingFound(f"no {name} was found in {job.source}; nothing was written (give places with --regions)")
     progress.say(
-        f"found {len(tracks)} mosaic{'s' * (len(tracks) != 1)} in {writer.frames} frames ({rate:.1f} frames/s)"
+        f"found {writer.tracks} {name}{'s' * (writer.tracks != 1)} in {writer.frames} frames ({rate:.1f} frames/s)"
     )
     return plan
 
@@ -297,8 +355,9 @@ def render(
 
     def planned() -> Iterator[tuple[PlanesFrame, Sequence[Region], Sequence[Pixels]]]:
         for frame, neighbours in with_neighbours(read_frames(info, warn), whole_rgb, restorer.needs.context):
-            regions = reader.at(frame.index) if reader else regions_without_plan(job, frame, info.seconds_of(frame))
-            wanted = frame.index >= done and job.span.holds(info.seconds_of(frame))
+            seconds = info.seconds_of(frame)
+            regions = job.choice.of(reader.at(frame.index)) if reader else regions_without_plan(job, frame, seconds)
+            wanted = frame.index >= done and job.span.holds(seconds)
             yield frame, regions if wanted else (), neighbours
 
     def work(item: tuple[PlanesFrame, Sequence[Region], Sequence[Pixels]]) -> tuple[PlanesFrame, int]:
@@ -396,16 +455,17 @@ def preview(job: Job, build: Builders, seconds: float, picture: Path) -> int:
     if job.plan:
         plans.check(job.plan, job.task, job.source, (info.width, info.height))
         with plans.PlanReader(job.plan, job.task) as plan:
-            regions = list(plan.at(frame.index))
+            regions = job.choice.of(plan.at(frame.index))
     else:
         plans.check_inside([hand.region for hand in job.hand], (info.width, info.height))
         given = [hand.region for hand in job.hand if hand.span.holds(seconds)]
         if build.whole_frames:
             regions = regions_without_plan(job, frame, seconds)
-        elif given and all(region.block for region in given):
+        elif given and job.measured:
             regions = given
         else:
-            regions = look(job, build.finder(), frame, seconds)
+            finder = build.finder()
+            regions = look(job, finder, finder.find, frame, seconds)
     if not regions:
         raise NothingFound(f"nothing to restore was found at {seconds} s in {job.source}; nothing was written")
     restorer = build.restorer()

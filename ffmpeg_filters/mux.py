@@ -1,4 +1,4 @@
-"""The output container: encoded video and every other stream of the input, packet for packet.
+"""The output container: encoded video and every other stream of the input, packet for packet, but for sound to change.
 
 It is written under a temporary name, read back and compared, and only then given its final name.
 """
@@ -9,6 +9,7 @@ import os
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from fractions import Fraction
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,9 @@ from av.sidedata.sidedata import Type as SideDataType
 
 from ffmpeg_filters.encoders import EncodeOptions, Encoder, configure, pixel_format_for, side_data
 from ffmpeg_filters.reader import VideoInfo, open_input, reason
+from ffmpeg_filters.sound import Sound, common_rate
 from ffmpeg_filters.spool import Coded
+from ffmpeg_filters.voice import UNCHANGED, Voice, VoiceOptions, survey, voices_of
 from restore_plugin.errors import OutputError, Refused
 
 # written by muxers for their own file: a copy would be wrong
@@ -30,15 +33,16 @@ CONTAINER_OPTIONS = {"mpegts": {"mpegts_copyts": "1"}}
 class Muxer:
     """Opens the output beside its final name; `finish` writes it, checks it and renames it."""
 
-    def __init__(self, target: Path, info: VideoInfo, note: str) -> None:
+    def __init__(self, target: Path, info: VideoInfo, note: str, voice: VoiceOptions = UNCHANGED) -> None:
         self.target = target
         self.info = info
         self.note = note
+        self.voice = voice
         self.part = target.with_name(f".{target.stem}.part{target.suffix}")
 
     def check(self, row: Encoder, options: EncodeOptions, sample: av.VideoFrame, extradata: bytes | None) -> None:
         """Write the header alone, and remove it: raises Refused for what the container cannot hold, OutputError for a
-        folder that cannot be written. Nothing is left behind."""
+        folder that cannot be written, and what `survey` says of the sound. Nothing is left behind."""
         try:
             with open_input(self.info.path) as source:
                 output, _, _ = self._open(source, row, options, sample, extradata)
@@ -61,24 +65,31 @@ class Muxer:
             with open_input(self.info.path) as source:
                 output, video, others = self._open(source, row, options, sample, extradata)
                 copied: Counter[int] = Counter()
+                voices = voices_of(self._sounds, self.voice, self.info, others)
                 with output:
                     coded = _with_decoding_times(packets, times)
                     pending = next(coded, None)
                     for packet in source.demux([source.streams[index] for index in others]) if others else ():
-                        if nothing(packet):
+                        voice = voices.get(packet.stream_index)
+                        if nothing(packet) and voice is None:
                             continue
                         when = packet.dts if packet.dts is not None else packet.pts
                         seconds = None if when is None else when * packet.time_base
                         while pending and (seconds is None or pending.dts * self.info.time_base <= seconds):
                             output.mux_one(self._packet(pending, video))
                             pending = next(coded, None)
+                        if voice is not None:
+                            output.mux(voice.change(packet))
+                            continue
                         packet.stream = others[packet.stream_index]
                         copied[packet.stream.index] += 1
                         output.mux_one(packet)
+                    for voice in voices.values():
+                        output.mux(voice.end())
                     while pending:
                         output.mux_one(self._packet(pending, video))
                         pending = next(coded, None)
-            shift = self._compare(sorted(times), video.index, copied)
+            shift = self._compare(sorted(times), video.index, copied, list(voices.values()))
             with self.part.open("rb+") as file:
                 os.fsync(file.fileno())
             os.replace(self.part, self.target)
@@ -98,10 +109,15 @@ class Muxer:
         packet.stream = stream
         return packet
 
+    @cached_property
+    def _sounds(self) -> dict[int, Sound]:
+        return survey(self.info, self.voice)
+
     def _open(
         self, source: Any, row: Encoder, options: EncodeOptions, sample: av.VideoFrame, extradata: bytes | None
     ) -> tuple[Any, Any, dict[int, Any]]:
         """The output with its header written; its video stream; the other streams by the input's index."""
+        sounds = self._sounds
         self.part.unlink(missing_ok=True)
         try:
             output = av.open(str(self.part), "w")
@@ -114,6 +130,8 @@ class Muxer:
                 f"{self.target.suffix or 'no suffix'} names no container; end the name in .mp4, .mkv, .mov or .webm"
             ) from None
         output.container_options.update(CONTAINER_OPTIONS.get(output.format.name, {}))
+        if sounds and output.format.name in ("mov", "mp4"):  # else tracks that begin late do so on a whole millisecond
+            output.container_options["movie_timescale"] = str(common_rate(sounds.values()))
         output.metadata.update({key: value for key, value in source.metadata.items() if not _stale(key)})
         key = next((key for key in output.metadata if key.lower() == "comment"), "comment")
         said = output.metadata.get(key)
@@ -132,6 +150,8 @@ class Muxer:
                     made = output.add_attachment(
                         stream.name or "attachment", stream.mimetype or "application/octet-stream", stream.data
                     )
+                elif stream.index in sounds:
+                    made = others[stream.index] = sounds[stream.index].add_to(output)
                 else:
                     made = others[stream.index] = output.add_stream_from_template(stream, opaque=True)
             except (ValueError, av.error.FFmpegError) as error:
@@ -144,7 +164,9 @@ class Muxer:
             if "name" in stream.metadata:  # what MOV reads as a track's name it writes from its title
                 made.metadata.setdefault("title", stream.metadata["name"])
             made.disposition = stream.disposition
-            if stream.index != self.info.stream and stream.type != "attachment":
+            if stream.index in sounds:
+                made.time_base = Fraction(1, sounds[stream.index].rate)
+            elif stream.index != self.info.stream and stream.type != "attachment":
                 made.time_base = stream.time_base
         try:
             output.start_encoding()
@@ -180,17 +202,24 @@ class Muxer:
             made.set_display_matrix([int.from_bytes(data[i : i + 4], "little", signed=True) for i in range(0, 36, 4)])
         return made
 
-    def _compare(self, times: list[int], video: int, copied: Counter[int]) -> float:
+    def _compare(self, times: list[int], video: int, copied: Counter[int], voices: list[Voice]) -> float:
         """Read the output's packets back: every frame and every copied packet must be there, every frame at its time.
+        Sound that was changed has other packets: it must begin and end when it did.
 
         A container without times before zero moves all streams alike; returns by how many seconds it did.
         """
         found: list[Fraction] = []
         counts: Counter[int] = Counter()
+        heard: dict[int, tuple[Fraction, Fraction]] = {}  # begin and end in seconds
         with av.open(str(self.part), metadata_errors="replace") as container:
             for packet in container.demux():
                 if packet.stream_index != video:
                     counts[packet.stream_index] += not nothing(packet)
+                    if packet.size and packet.pts is not None:
+                        begin = packet.pts * packet.time_base
+                        end = begin + (packet.duration or 0) * packet.time_base
+                        known = heard.get(packet.stream_index, (begin, end))
+                        heard[packet.stream_index] = min(known[0], begin), max(known[1], end)
                 elif packet.size and not packet.is_discard:
                     found.append(packet.pts * packet.time_base if packet.pts is not None else Fraction(-1))
             tick = container.streams[video].time_base or self.info.time_base
@@ -212,6 +241,12 @@ class Muxer:
                 f"{self.target} was not written: packets of other streams were lost in {self.target.suffix}; "
                 "please report this"
             )
+        for voice in voices:
+            if not voice.kept(heard.get(voice.stream_index), shifts[0], slack + tick):
+                raise OutputError(
+                    f"{self.target} was not written: audio track {voice.sound.stream} lost sound in "
+                    f"{self.target.suffix}; please report this"
+                )
         return float(shifts[0]) if abs(shifts[0]) > slack else 0.0
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, cast
 from restore_plugin.errors import InputError, MissingExtra, RestoreError
 
 if TYPE_CHECKING:
-    from restore_plugin.types import Engine, Finder, RestoreOptions, Restorer
+    from restore_plugin.types import Engine, Finder, RestoreOptions, Restorer, ScanOptions
 
 WEIGHTS = Path(__file__).parent / "weights"
 # for the command lines, which must not load the engines to say this; a test compares
@@ -50,6 +50,8 @@ class Task:
     default: str
     finder: str | None = None
     invents: bool = True  # what comes back is plausible, not evidence
+    people: bool = False  # its regions are people: an account of them is written
+    measures: bool = False  # places that are given must be measured before they are restored
 
 
 LAST_RESORT = "openvino:cpu"  # where the device's memory is short
@@ -93,24 +95,76 @@ METHODS = (
         context=2,
         multiple=32,
     ),
+    Method(
+        "blocks",
+        "automosaic",
+        "blocks in the mean colour, each with a shade of its own: nothing of the face shows",
+        "restore_plugin.hiding:blocks",
+        "ours",
+    ),
+    Method(
+        "pixelate",
+        "automosaic",
+        "averages over few large blocks, as in a plain mosaic",
+        "restore_plugin.hiding:pixelate",
+        "common",
+    ),
+    Method(
+        "blur",
+        "automosaic",
+        "a few samples, blurred, with noise: cannot be sharpened again",
+        "restore_plugin.hiding:blur",
+        "common",
+    ),
+    Method(
+        "solid",
+        "automosaic",
+        "one colour",
+        "restore_plugin.hiding:solid",
+        "common",
+    ),
+    Method(
+        "picture",
+        "automosaic",
+        "a picture of yours",
+        "restore_plugin.hiding:picture",
+        "common",
+    ),
+    Method(
+        "review",
+        "automosaic",
+        "hides nothing: outlines and names, to look at before",
+        "restore_plugin.hiding:review",
+        "ours",
+    ),
 )
 
 TASKS = (
-    Task("demosaic", "undo pixelation, found or given", default="cellnet", finder="mosaic"),
+    Task("demosaic", "undo pixelation, found or given", default="cellnet", finder="mosaic", measures=True),
     Task("derain", "take rain off whole pictures", default="rainnet"),
+    Task("automosaic", "find, follow and hide faces", default="blocks", finder="face", invents=False, people=True),
 )
 
 
 @dataclass(frozen=True)
 class FinderRow:
-    """`build` is called with the open engine."""
+    """`build` is called with the open engine and ScanOptions. `package` is "module:function" that gives the network's
+    file, made from what an extra installs, where we ship none."""
 
     name: str
     build: str
-    weights: str
+    weights: str | None = None
+    package: str | None = None
+
+    def file(self) -> Path:
+        """The network. Raises MissingExtra."""
+        return cast("Path", _resolve(self.package)()) if self.package else WEIGHTS / (self.weights or "")
 
 
-FINDERS = (FinderRow("mosaic", "restore_plugin.masks.mosaic:MosaicFinder", "mosaic_finder.onnx"),)
+FINDERS = (
+    FinderRow("mosaic", "restore_plugin.masks.mosaic:MosaicFinder", "mosaic_finder.onnx"),
+    FinderRow("face", "restore_plugin.masks.faces:FaceFinder", package="restore_plugin.masks.faces:network"),
+)
 
 
 def task(name: str) -> Task:
@@ -181,12 +235,25 @@ def build_restorer(
     return cast("Restorer", _resolve(row.build)(opened, options or RestoreOptions(), support))
 
 
-def build_finder(of: Task, engine: str | EngineOptions = "auto", tell: Tell | None = None) -> Finder | None:
+def build_finder(
+    of: Task,
+    engine: str | EngineOptions = "auto",
+    tell: Tell | None = None,
+    options: ScanOptions | None = None,
+) -> Finder | None:
+    """The task's finder; None for a task that has none. Raises MissingExtra where it needs packages."""
+    from restore_plugin.types import ScanOptions
+
     wanted = EngineOptions(engine) if isinstance(engine, str) else engine
     for row in FINDERS:
         if row.name == of.finder:
-            return cast("Finder", _resolve(row.build)(_open(row.weights, wanted, tell)))
+            return cast("Finder", _resolve(row.build)(_open(row.file(), wanted, tell), options or ScanOptions()))
     return None
+
+
+def shipped(of: Task) -> bool:
+    """Whether the task's finder, if it has one, needs no package of an extra."""
+    return not any(row.package for row in FINDERS if row.name == of.finder)
 
 
 def once(say: Tell) -> Tell:
@@ -206,7 +273,7 @@ def _resolve(name: str):  # type: ignore[no-untyped-def]
     return getattr(importlib.import_module(module), attribute)
 
 
-def _open(weights: str | None, wanted: EngineOptions, tell: Tell | None) -> Engine | None:
+def _open(weights: str | Path | None, wanted: EngineOptions, tell: Tell | None) -> Engine | None:
     if weights is None:
         return None
     from engines import open_engine

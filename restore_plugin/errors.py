@@ -41,5 +41,7 @@ class MissingExtra(RestoreError):
 
     exit_code = 6
 
-    def __init__(self, what: str, extra: str) -> None:
-        super().__init__(f"{what} needs the extra `{extra}`: pip install 'restore-plugin[{extra}]'")
+    def __init__(self, what: str, extra: str, also: str = "") -> None:
+        """`also`: a command that has to follow."""
+        command = f"pip install 'restore-plugin[{extra}]'" + (f" && {also}" if also else "")
+        super().__init__(f"{what} needs the extra `{extra}`: {command}")

@@ -314,16 +314,16 @@ def regions_of(still: Still, tools: Tools) -> list[Region]:
         regions = regions_under(tools.mask)
     if not options.method.needs_mask:
         return regions or [Region(Box(0, 0, width, height))]
-    luma = ArrayFrame(still.pixels).luma()
+    frame = ArrayFrame(still.pixels)
     block, given = options.block, bool(regions)
     if not given:
-        regions = tools.finder.find(luma)
+        regions = tools.finder.find(frame)
         if not regions:
             raise NothingFound("nothing to restore was found in the picture; mark the place with --regions or --mask")
     if block is not None:
         corner = [options.phase or ((region.box.x, region.box.y) if given else region.phase) for region in regions]
         return [replace(region, block=block, phase=phase) for region, phase in zip(regions, corner, strict=True)]
-    return measured(regions, luma, tools.finder) if given else regions
+    return measured(regions, frame, tools.finder) if given else regions
 
 
 def announce(job: Job, regions: Sequence[Region], seconds: float, arguments: argparse.Namespace) -> None:

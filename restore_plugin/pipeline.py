@@ -10,6 +10,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from fractions import Fraction
 from typing import TypeAlias, TypeVar
 
+import cv2
 import numpy as np
 import numpy.typing as npt
 
@@ -28,6 +29,7 @@ Window: TypeAlias = tuple[Item, tuple[Pixels, ...]]
 class ArrayFrame:
     """A Frame over a numpy picture, which it changes in place: RGB (H, W, 3) uint8, uint16 or float32 in [0, 1]."""
 
+    turns = 0
     pts: int | None = None
     time_base: Fraction | None = None
 
@@ -52,12 +54,26 @@ class ArrayFrame:
     def luma(self) -> Luma:
         return (self.image.astype(np.float32) @ LUMA) / np.float32(self._scale)
 
+    def overview(self, longest: int) -> Image:
+        small = reduced(self.image, longest)
+        return small if small.dtype == np.uint8 else np.round(small * (255 / self._scale)).astype(np.uint8)
+
     def read_rgb(self, box: Box) -> Pixels:
         return self.image[box.slices].astype(np.float32) / np.float32(self._scale)
 
     def write_rgb(self, box: Box, rgb: Pixels, mask: Mask) -> None:
         values = rgb if self._scale == 1.0 else np.round(np.clip(rgb, 0, 1) * self._scale)
         self.image[box.slices][mask] = values[mask].astype(self.image.dtype)
+
+
+def reduced(image: Image, longest: int) -> Image:
+    """A picture with its longer side at most `longest` px; float32 stays float32."""
+    height, width = image.shape[:2]
+    scale = longest / max(height, width)
+    if scale >= 1:
+        return image
+    size = (max(1, round(width * scale)), max(1, round(height * scale)))
+    return np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), image.dtype)
 
 
 def as_pixels(image: Image) -> Pixels:
@@ -100,7 +116,7 @@ class PictureRestorer:
         """The regions of a frame: given, measured under a mask, found, or all of it."""
         if where is None:
             if self.finder is not None:
-                return self.finder.find(frame.luma())
+                return self.finder.find(frame)
             if self.needs_place:
                 raise InputError("this method does not find by itself what to restore; pass a mask or regions")
             return whole(frame)
@@ -111,7 +127,7 @@ class PictureRestorer:
                 f"expected a bool mask of shape {(frame.height, frame.width)}, got {where.dtype} {where.shape}"
             )
         regions = regions_under(where)
-        return measured(regions, frame.luma(), self.finder) if self.finder else regions
+        return measured(regions, frame, self.finder) if self.finder else regions
 
 
 def with_neighbours(items: Iterable[Item], read: Callable[[Item], Pixels], context: int) -> Iterator[Window[Item]]:

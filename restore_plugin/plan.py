@@ -6,7 +6,9 @@ The first line describes the plan and the video it is for; every further line is
     {"frame": 12, "seconds": 0.48, "regions": [{"id": 1, "box": [x, y, width, height], "block": [8.0, 8.0],
                                                 "phase": [3.0, 1.0], "confidence": 0.97, "outline": [[[x, y], ...]]}]}
 
-All in pixels of the stored frame. `outline`, `id` and `confidence` may be left out.
+All in pixels of the stored frame. `outline`, `id` and `confidence` may be left out. Faces also have a `label` (who it
+is), `maybe` (others whom it may be) and an `origin` (how it is known in this frame: "found", where it is left out;
+"between" two sightings; "beyond" the first or last) and a `doubt`, in frames that a person should look at.
 """
 
 from __future__ import annotations
@@ -21,7 +23,7 @@ from types import TracebackType
 from typing import Any
 
 from restore_plugin.errors import InputError, OutputError
-from restore_plugin.types import Box, Region
+from restore_plugin.types import FOUND, ORIGINS, Box, Region
 
 VERSION = 1
 SAMPLE_BYTES = 1 << 20
@@ -45,6 +47,14 @@ def region_to_json(region: Region) -> dict[str, Any]:
         entry["block"] = [round(value, 4) for value in region.block]
         entry["phase"] = [round(value, 3) for value in region.phase]
     entry["confidence"] = round(region.confidence, 3)
+    if region.label:
+        entry["label"] = region.label
+    if region.maybe:
+        entry["maybe"] = list(region.maybe)
+    if region.origin != FOUND:
+        entry["origin"] = region.origin
+    if region.doubt:
+        entry["doubt"] = region.doubt
     if region.outline:
         entry["outline"] = [[list(point) for point in polygon] for polygon in region.outline]
     return entry
@@ -64,6 +74,9 @@ def region_from_json(entry: Mapping[str, Any]) -> Region:
     outline = tuple(tuple((int(px), int(py)) for px, py in polygon) for polygon in entry.get("outline", ()))
     if any(not polygon for polygon in outline):
         raise ValueError("expected polygons with points in the outline, got an empty one")
+    origin = entry.get("origin", FOUND)
+    if origin not in ORIGINS:
+        raise ValueError(f"expected an origin out of {', '.join(ORIGINS)}, got {origin}")
     return Region(
         Box(x, y, width, height),
         int(entry.get("id", 0)),
@@ -71,6 +84,10 @@ def region_from_json(entry: Mapping[str, Any]) -> Region:
         (phase_x, phase_y),
         outline,
         float(entry.get("confidence", 1.0)),
+        str(entry.get("label", "")),
+        origin,
+        tuple(str(label) for label in entry.get("maybe", ())),
+        str(entry.get("doubt", "")),
     )
 
 
@@ -222,6 +239,12 @@ def check(path: Path, task: str, source: Path, size: tuple[int, int]) -> int:
                 raise InputError(f"{path}, line {plan.line}: {error}") from None
             frames += 1
     return frames
+
+
+def labels(path: Path, task: str) -> set[str]:
+    """Everybody whom a plan names."""
+    with PlanReader(path, task) as plan:
+        return {region.label for _, regions in plan for region in regions if region.label}
 
 
 def _what(error: BaseException) -> str:

@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 
 from restore_plugin.errors import InputError
-from restore_plugin.types import Box, Finder, Frame, Luma, Mask, Pixels, Region, Restorer
+from restore_plugin.types import Box, Finder, Frame, Mask, Pixels, Region, Restorer
 
 UNCHANGED = 2.0**-17  # of [0, 1]: less than a level of 16 bits; such pixels are not written, so they stay as decoded
 
@@ -79,13 +79,13 @@ def regions_under(mask: Mask) -> list[Region]:
     return regions
 
 
-def measured(regions: Sequence[Region], luma: Luma, finder: Finder) -> list[Region]:
+def measured(regions: Sequence[Region], frame: Frame, finder: Finder) -> list[Region]:
     """The same regions with what the finder measures inside of them. Raises InputError where it cannot."""
     out = []
     for region in regions:
-        mask: Mask = np.zeros(luma.shape, bool)
+        mask: Mask = np.zeros((frame.height, frame.width), bool)
         mask[region.box.slices] = region.mask()
-        grid = finder.measure(luma, mask)
+        grid = finder.measure(frame, mask)
         if grid is None:
             box = region.box
             raise InputError(

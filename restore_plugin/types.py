@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
+from pathlib import Path
 from typing import Any, Protocol, TypeAlias
 
 import numpy as np
@@ -18,6 +19,9 @@ Mask: TypeAlias = npt.NDArray[np.bool_]  # (H, W), True = restore
 Luma: TypeAlias = npt.NDArray[Any]  # (H, W) float32 in [0, 1]
 Image: TypeAlias = npt.NDArray[Any]  # (H, W, 3) RGB uint8, uint16 or float32
 Point: TypeAlias = tuple[int, int]
+
+FOUND, BETWEEN, BEYOND = "found", "between", "beyond"  # seen; between two sightings; before the first, after the last
+ORIGINS = (FOUND, BETWEEN, BEYOND)
 
 
 @dataclass(frozen=True)
@@ -69,6 +73,8 @@ class Region:
 
     `outline`: polygons in picture coordinates (filled, even-odd) inside `box`; empty = the whole box.
     `block`, `phase` (mosaics only): size of the blocks and position of one grid line, (x, y) in px; need not be whole.
+    Faces only: `label`, who it is ("person-2"), empty where that is not known; `maybe`, others whom it may be as well;
+    `origin`, how it is known in this frame, one of ORIGINS; `doubt`, why a person should look at this frame.
     """
 
     box: Box
@@ -77,6 +83,10 @@ class Region:
     phase: tuple[float, float] = (0.0, 0.0)
     outline: tuple[tuple[Point, ...], ...] = ()
     confidence: float = 1.0
+    label: str = ""
+    origin: str = FOUND
+    maybe: tuple[str, ...] = ()
+    doubt: str = ""
 
     def mask(self) -> Mask:
         """(box.height, box.width): True inside the outline."""
@@ -112,8 +122,17 @@ class Frame(Protocol):
     def pts(self) -> int | None: ...
     @property
     def time_base(self) -> Fraction | None: ...
+    @property
+    def turns(self) -> int:
+        """Quarter turns counter-clockwise that show the picture upright, 0 to 3; boxes are of the picture as stored."""
+        ...
+
     def luma(self) -> Luma:
         """The whole picture's brightness, [0, 1], gamma-encoded."""
+        ...
+
+    def overview(self, longest: int) -> Image:
+        """The whole picture as RGB uint8, its longer side reduced to `longest` px: to look at, not to restore."""
         ...
 
     def read_rgb(self, box: Box) -> Pixels: ...
@@ -133,6 +152,15 @@ class Needs:
 
 
 @dataclass(frozen=True)
+class HideOptions:
+    """How faces are hidden. `colour`: RGB in [0, 1], of the method solid. `picture`: the file that the method picture
+    puts in their place."""
+
+    colour: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    picture: Path | None = None
+
+
+@dataclass(frozen=True)
 class RestoreOptions:
     """What a user may tell every restorer; each uses what concerns it.
 
@@ -140,6 +168,20 @@ class RestoreOptions:
     """
 
     linear_light: bool = False
+    hide: HideOptions = field(default_factory=HideOptions)
+
+
+@dataclass(frozen=True)
+class ScanOptions:
+    """What a user may tell every finder; each uses what concerns it.
+
+    `known`: portraits of people to look for. `margin`: how much larger than a face its cover is. `boxes`: covers are
+    boxes, not ellipses.
+    """
+
+    known: tuple[Path, ...] = ()
+    margin: float = 1.3
+    boxes: bool = False
 
 
 @dataclass(frozen=True)
@@ -169,10 +211,34 @@ class Restorer(Protocol):
     ) -> Pixels: ...
 
 
+Sightings: TypeAlias = Iterable[tuple[int, Sequence[Region]]]  # (frame, its regions), frames growing
+
+
 class Finder(Protocol):
     """Finds what a task restores."""
 
-    def find(self, luma: Luma) -> list[Region]: ...
-    def measure(self, luma: Luma, mask: Mask) -> Region | None:
+    def find(self, frame: Frame) -> list[Region]:
+        """In one picture by itself."""
+        ...
+
+    def measure(self, frame: Frame, mask: Mask) -> Region | None:
         """The region that `mask` (of the picture's size) marks, with what the task needs to know; None if unclear."""
         ...
+
+    def candidates(self, frame: Frame) -> list[Region]:
+        """All that may be one, for `link` to judge."""
+        ...
+
+    def link(self, video: Video) -> Sightings:
+        """Every frame's regions, judged over time: numbered, gaps filled, flashes dropped."""
+        ...
+
+
+@dataclass(frozen=True)
+class Video:
+    """A video between two passes. `candidates` and `frames` begin anew with every call; `rate`: frames a second."""
+
+    candidates: Callable[[], Sightings]
+    frames: Callable[[], Iterator[Frame]]
+    rate: float
+    say: Callable[[str], None] = lambda line: None

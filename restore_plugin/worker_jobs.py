@@ -25,7 +25,18 @@ from restore_plugin.mosaic import CELL
 from restore_plugin.pipeline import LUMA, ArrayFrame
 from restore_plugin.plan import check_inside, region_from_json, region_to_json
 from restore_plugin.regions import measured, regions_under, restore_frame, whole
-from restore_plugin.types import Box, Engine, Finder, Mask, Pixels, Region, RestoreOptions, Restorer, Support
+from restore_plugin.types import (
+    Box,
+    Engine,
+    Finder,
+    Mask,
+    Pixels,
+    Region,
+    RestoreOptions,
+    Restorer,
+    ScanOptions,
+    Support,
+)
 from restore_plugin.worker_client import Message
 from restore_plugin.worker_messages import FURTHEST_PX, Area, Cancelled, FindRequest, Options, PixelArea, RestoreRequest
 
@@ -196,7 +207,11 @@ class Kept:
 
     def finder(self, row: catalog.FinderRow, options: Options) -> Finder:
         key = Loaded(f"{row.name} finder", options.engine, options.precision)
-        make = lambda: pkgutil.resolve_name(row.build)(opened(row.weights, key.engine, key.precision))  # noqa: E731
+
+        def make() -> Any:
+            engine = opened(row.file(), key.engine, key.precision)
+            return pkgutil.resolve_name(row.build)(engine, ScanOptions())
+
         return cast("Finder", self._get(key, make))
 
     def _get(self, key: Loaded, make: Callable[[], Any]) -> Any:
@@ -207,9 +222,9 @@ class Kept:
         return self._made[key]
 
 
-def opened(weights: str, engine: str, precision: str) -> Engine:
+def opened(onnx: Path, engine: str, precision: str) -> Engine:
     with catalog.explained(engine):
-        return cast("Engine", Watched(open_engine(engine, catalog.WEIGHTS / weights, precision, tell=note)))
+        return cast("Engine", Watched(open_engine(engine, onnx, precision, tell=note)))
 
 
 def build_restorer(row: catalog.Method, key: Loaded) -> Restorer:
@@ -217,9 +232,10 @@ def build_restorer(row: catalog.Method, key: Loaded) -> Restorer:
     weights, engine = row.weights, None
     fallbacks: tuple[Callable[[], Engine], ...] = ()
     if weights is not None:
-        engine = opened(weights, key.engine, key.precision)
+        onnx = catalog.WEIGHTS / weights
+        engine = opened(onnx, key.engine, key.precision)
         if key.engine == "auto":  # an engine asked for by name never falls back
-            fallbacks = (lambda: opened(weights, catalog.LAST_RESORT, "auto"),)
+            fallbacks = (lambda: opened(onnx, catalog.LAST_RESORT, "auto"),)
     return cast("Restorer", pkgutil.resolve_name(row.build)(engine, key.options, Support(note, fallbacks)))
 
 
@@ -278,7 +294,7 @@ def regions_of(request: RestoreRequest, frame: ArrayFrame, mask: Array | None, j
     elif options.search or (finder is not None and (options.search is None or mask is None)):
         if finder is None:
             raise InputError(f"{request.method.name} does not find by itself what to restore; pass search: false")
-        regions = touched(finder.find(frame.luma()), mask)
+        regions = touched(finder.find(frame), mask)
         if not regions:
             where = "in the picture" if mask is None else "in the marked place"
             raise NothingFound(f"no {name} was found {where}; mark it exactly and switch the search off")
@@ -297,8 +313,7 @@ def regions_of(request: RestoreRequest, frame: ArrayFrame, mask: Array | None, j
             replace(each, block=options.block, phase=options.phase or (float(each.box.x), float(each.box.y)))
             for each in regions
         ]
-    luma = frame.luma()
-    return [each if each.block else measured([each], luma, finder)[0] for each in regions]
+    return [each if each.block else measured([each], frame, finder)[0] for each in regions]
 
 
 def read_regions(given: Sequence[Any], frame: ArrayFrame) -> list[Region]:
@@ -370,7 +385,7 @@ def find(request: FindRequest, job: Job, kept: Kept) -> Message:
     job.stage(0.0, 0.05, "reading the pixels")
     frame = ArrayFrame(colours(read_picture(job, request.pixels)))
     job.stage(0.05, 0.95, f"looking for {request.finder.name}s", float(frame.width * frame.height))
-    regions = kept.finder(request.finder, request.options).find(frame.luma())
+    regions = kept.finder(request.finder, request.options).find(frame)
     job.check()
     if request.mask is not None:
         found = np.zeros((frame.height, frame.width), np.uint8)

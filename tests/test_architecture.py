@@ -83,6 +83,7 @@ def test_engines_know_only_their_packages(imports: Imports) -> None:
         "tensorrt": ("tensorrt", "tensorrt_rtx", "tensorrt_rtx_bindings", "onnx"),
         "torch": ("torch", "onnx"),
         "half": ("onnx",),
+        "sizes": ("onnx",),
         "cuda": ("cuda", "pycuda"),
     }
     every = {name for names in runtimes.values() for name in names}

@@ -23,8 +23,8 @@ def finder() -> Finder:
     return made
 
 
-def luma(picture: np.ndarray) -> np.ndarray:
-    return cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY).astype(np.float32) / 255
+def seen(picture: np.ndarray) -> ArrayFrame:
+    return ArrayFrame(picture.copy())
 
 
 def pixelated(picture: np.ndarray, mask: np.ndarray, block: tuple[float, float], x: int, y: int) -> np.ndarray:
@@ -68,7 +68,7 @@ def judge(regions: list[Region], mask: np.ndarray, block: tuple[float, float]) -
 @pytest.mark.parametrize("shape", ["box", "ellipse"])
 def test_finds_lossless_mosaics(shape: str, block: tuple[float, float]) -> None:
     shown, mask = hidden(shape, block)
-    regions = finder().find(luma(shown))
+    regions = finder().find(seen(shown))
     assert regions, "nothing found"
     recall, precision, error = judge(regions, mask, block)
     assert recall >= 0.9
@@ -85,7 +85,7 @@ def test_finds_mosaics_through_h264(shape: str, block: tuple[float, float]) -> N
     shown, mask = hidden(shape, block)
     frames = through_codec([shown] * 3, "libx264", {"crf": "23", "preset": "veryfast"})
     for frame in (frames[0], frames[-1]):  # one coded by itself, one predicted
-        regions = finder().find(luma(frame))
+        regions = finder().find(seen(frame))
         assert regions, "nothing found"
         recall, precision, error = judge(regions, mask, block)
         assert recall >= 0.85
@@ -95,7 +95,7 @@ def test_finds_mosaics_through_h264(shape: str, block: tuple[float, float]) -> N
 
 @pytest.mark.parametrize("name", PHOTOGRAPHS)
 def test_finds_nothing_in_photographs(name: str) -> None:
-    assert finder().find(luma(PHOTOGRAPHS[name]())) == []
+    assert finder().find(seen(PHOTOGRAPHS[name]())) == []
 
 
 def test_two_mosaics_are_two_regions() -> None:
@@ -105,7 +105,7 @@ def test_two_mosaics_are_two_regions() -> None:
         mask = np.zeros(shown.shape[:2], bool)
         mask[box.slices] = True
         shown = pixelated(shown, mask, (block, block), box.x, box.y)
-    small, large = sorted(finder().find(luma(shown)), key=lambda region: region.box.area)
+    small, large = sorted(finder().find(seen(shown)), key=lambda region: region.box.area)
     for region, box, block in ((small, boxes[0], 8.0), (large, boxes[1], 14.0)):
         assert region.box.intersect(box).area >= 0.9 * max(box.area, region.box.area)
         assert region.block == pytest.approx((block, block), rel=0.02)
@@ -117,7 +117,7 @@ def test_frames_too_large_to_search_at_full_size() -> None:
     assert shown.shape[1] > LARGEST_SIDE
     mask = np.zeros(shown.shape[:2], bool)
     mask[40:260, 1101:1501] = True
-    regions = finder().find(luma(pixelated(shown, mask, (20.0, 20.0), 1101, 40)))
+    regions = finder().find(seen(pixelated(shown, mask, (20.0, 20.0), 1101, 40)))
     assert regions, "nothing found"
     recall, precision, error = judge(regions, mask, (20.0, 20.0))
     assert recall >= 0.9
@@ -130,19 +130,19 @@ def test_odd_sizes(size: tuple[int, int]) -> None:
     width, height = size
     picture = data.astronaut()[40 : 40 + height, 120 : 120 + width].copy()
     shown = pixelated(picture, np.ones(picture.shape[:2], bool), (8.0, 8.0), 0, 0)
-    for region in finder().find(luma(shown)):
+    for region in finder().find(seen(shown)):
         assert region.box.intersect(Box(0, 0, width, height)) == region.box
 
 
 @pytest.mark.parametrize("size", [(16, 16), (1, 1), (3, 200)])
 def test_tiny_frames(size: tuple[int, int]) -> None:
-    assert finder().find(luma(data.astronaut()[: size[1], : size[0]])) == []
+    assert finder().find(seen(data.astronaut()[: size[1], : size[0]])) == []
 
 
 @pytest.mark.parametrize("block", BLOCKS, ids=str)
 def test_measures_under_a_mask(block: tuple[float, float]) -> None:
     shown, mask = hidden("ellipse", block)
-    region = finder().measure(luma(shown), mask)
+    region = finder().measure(seen(shown), mask)
     assert region is not None
     assert region.block == pytest.approx(block, rel=0.02)
     for phase, start, size in zip(region.phase, (150, 40), block, strict=True):
@@ -154,8 +154,8 @@ def test_measures_under_a_mask(block: tuple[float, float]) -> None:
 
 def test_measures_nothing_where_there_is_nothing() -> None:
     empty = np.zeros((64, 64), bool)
-    assert finder().measure(np.full((64, 64), 0.5, np.float32), empty) is None
-    assert finder().measure(np.full((64, 64), 0.5, np.float32), ~empty) is None
+    assert finder().measure(ArrayFrame(np.full((64, 64, 3), 0.5, np.float32)), empty) is None
+    assert finder().measure(ArrayFrame(np.full((64, 64, 3), 0.5, np.float32)), ~empty) is None
 
 
 @pytest.mark.parametrize(

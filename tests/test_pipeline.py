@@ -293,10 +293,10 @@ class Found:
     def __init__(self, *regions: Region) -> None:
         self.regions = list(regions)
 
-    def find(self, luma: np.ndarray) -> list[Region]:
+    def find(self, frame: Frame) -> list[Region]:
         return self.regions
 
-    def measure(self, luma: np.ndarray, mask: np.ndarray) -> Region | None:
+    def measure(self, frame: Frame, mask: np.ndarray) -> Region | None:
         if mask.sum() < 10:
             return None
         x, y, width, height = cv2.boundingRect(mask.astype(np.uint8))

@@ -664,12 +664,12 @@ def test_no_damage_makes_anything_but_an_explained_error(tmp_path: Path) -> None
 class Measuring:
     """A Finder that knows where the mosaic is."""
 
-    def find(self, luma: Luma) -> list[Region]:
+    def find(self, frame: Frame) -> list[Region]:
         return [Region(BOX, 0, (8.0, 8.0), (24.0, 16.0))]
 
-    def measure(self, luma: Luma, mask: Mask) -> Region | None:
-        assert luma.shape == mask.shape
-        return None if mask[0, 0] else replace(self.find(luma)[0], confidence=0.5)
+    def measure(self, frame: Frame, mask: Mask) -> Region | None:
+        assert (frame.height, frame.width) == mask.shape
+        return None if mask[0, 0] else replace(self.find(frame)[0], confidence=0.5)
 
 
 @pytest.mark.parametrize("where", [("--regions", "24,16,48,40"), ("--mask", "mask.png"), ()])

@@ -15,7 +15,8 @@ import numpy.typing as npt
 
 from restore_plugin import mosaic
 from restore_plugin.masks.grid import AxisGrid, fit_axis, step_profile
-from restore_plugin.types import Box, Engine, Luma, Mask, Point, Region
+from restore_plugin.masks.tracks import link_mosaics
+from restore_plugin.types import Box, Engine, Frame, Luma, Mask, Point, Region, ScanOptions, Sightings, Video
 
 MULTIPLE, STRIDE = 32, 4
 LARGEST_SIDE = 2600  # px; larger frames are searched at half size, and half again
@@ -34,11 +35,12 @@ RECTANGLE = 0.86  # a shape that fills this much of its box is taken for a box
 class MosaicFinder:
     """A Finder (restore_plugin.types) for pixelated regions."""
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, options: ScanOptions | None = None) -> None:
         self.engine = engine
 
-    def find(self, luma: Luma) -> list[Region]:
-        """All pixelated regions of an (H, W) picture, largest first."""
+    def find(self, frame: Frame) -> list[Region]:
+        """All pixelated regions, largest first."""
+        luma = frame.luma()
         likely, blocks = self.likelihood(luma)
         size = (max(1, likely.shape[1] // STRIDE), max(1, likely.shape[0] // STRIDE))
         small = cv2.resize(likely, size, interpolation=cv2.INTER_AREA) > LIKELY
@@ -51,10 +53,16 @@ class MosaicFinder:
                 found.append(region)
         return sorted(found, key=lambda region: -region.box.area)
 
-    def measure(self, luma: Luma, mask: Mask) -> Region | None:
+    candidates = find
+
+    def link(self, video: Video) -> Sightings:
+        return link_mosaics(video)
+
+    def measure(self, frame: Frame, mask: Mask) -> Region | None:
         """The grid under a mask that is known to be right. The region's outline is nearly the mask's."""
         if not mask.any():
             return None
+        luma = frame.luma()
         _, blocks = self.likelihood(luma)
         box = bounding_box(mask)
         grids = fit_grid(luma, mask, box, guess(blocks, mask))

@@ -1,18 +1,16 @@
-"""Detections of single frames, linked over time: gaps bridged, flashes dropped, one grid for a track.
+"""Sightings of single frames, linked over time: gaps bridged, flashes dropped, one grid for a track.
 
 Works on a stream of frames twice: once to link, with a few numbers a detection in memory, once to write.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from restore_plugin.types import Box, Region
-
-Detections = Iterable[tuple[int, Sequence[Region]]]  # (frame, its regions), frames growing
+from restore_plugin.types import Box, Region, Sightings, Video
 
 
 @dataclass(frozen=True)
@@ -59,7 +57,7 @@ def likeness(track: Track, region: Region, options: LinkOptions) -> float:
     return overlap if common >= options.overlap * min(last.area, region.box.area) else 0.0
 
 
-def link(detections: Detections, options: LinkOptions = LinkOptions()) -> list[Track]:
+def link(detections: Sightings, options: LinkOptions = LinkOptions()) -> list[Track]:
     """Tracks that are long and sure enough, numbered from 1 in order of appearance."""
     open_tracks: list[Track] = []
     done: list[Track] = []
@@ -149,7 +147,7 @@ def steady_grid(track: Track, options: LinkOptions) -> Callable[[int], tuple[flo
 
 
 def linked(
-    detections: Detections, tracks: Sequence[Track], options: LinkOptions = LinkOptions()
+    detections: Sightings, tracks: Sequence[Track], options: LinkOptions = LinkOptions()
 ) -> Iterator[tuple[int, list[Region]]]:
     """The same frames again, with only the tracks' regions, their ids and grids, and their gaps filled.
 
@@ -192,6 +190,12 @@ def linked(
                 yield missing, filled
         yield frame, step(frame, regions)
         expected = frame + 1
+
+
+def link_mosaics(video: Video) -> Iterator[tuple[int, list[Region]]]:
+    """A video's mosaics, steady over time (Finder.link)."""
+    options = LinkOptions(gap=max(8, round(video.rate / 2)))
+    return linked(video.candidates(), link(video.candidates(), options), options)
 
 
 def _between(last: Region, track: Track, at: int, frame: int) -> Region:

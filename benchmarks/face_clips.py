@@ -1,0 +1,553 @@
+"""Clips with faces whose whereabouts are known: real faces moved over real backgrounds.
+
+    python benchmarks/face_clips.py OUT --faces PICTURES --backgrounds FOLDER --detector yunet.onnx [--quick]
+
+PICTURES hold one frontal face each, pictures of one person being neighbours by name (Caltech's, say); FOLDER holds
+photographs and videos without people. The truth comes from the pictures, once: `cv2.FaceDetectorYN` finds eyes and
+mouth in them at high confidence, so it does not depend on the finder that is measured.
+
+A head is cut out (GrabCut), laid on a shape with a nose that is turned in space, tilted about the neck of a torso in
+the clothes' colour, moved, blurred along its way, partly hidden and lit; then noise and H.264 at crf 20. Beside each
+CLIP.mp4 there is CLIP.json: for each frame its faces, each with
+
+- `person`: the same number for the same person in all of the clip;
+- `outline`: the whole inner face (brow to chin) as it is seen from here, also where something is before it or where it
+  is out of the picture; `visible`: polygons (filled, even-odd) of the part that can be seen; `share`: of it, 0 to 1;
+- `height_px`: brow to chin before turning; `blur_px`: length of the motion blur, or full width of the defocus;
+- `counts`: at least 30 % can be seen and it is at least 18 px high.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import av
+import cv2
+import numpy as np
+from face_heads import FACE, NECK, Head, people_of, turn
+
+RATE = 25
+SHARE, SMALLEST = 0.3, 18  # what counts: visible share of the inner face, px
+SHUTTER = 0.5  # of the frame interval
+NOISE = 1.5 / 255
+Array = np.ndarray
+
+
+# ---- motion: arrays with one value a frame
+
+
+def wander(random: np.random.Generator, count: int, low: float, high: float, seconds: float = 1.5) -> Array:
+    """A smooth random path that reaches from one value to the other; `seconds` between its turns."""
+    knots = max(4, round(count / RATE / seconds) + 3)
+    values = random.uniform(low, high, knots)
+    path = np.interp(np.linspace(0, knots - 1, count), np.arange(knots), values)
+    path = smooth(path, seconds / 3)
+    spread = float(np.ptp(path))
+    return low + (high - low) * (path - path.min()) / spread if spread else path
+
+
+def swing(random: np.random.Generator, count: int, reach: float, seconds: float = 2.5) -> Array:
+    """To one side, the other, and back, with stays at the ends."""
+    phase = random.uniform(0, 2 * np.pi)
+    wave = np.sin(np.arange(count) / RATE / seconds * 2 * np.pi + phase)
+    return reach * np.tanh(2 * wave) / np.tanh(2) * random.uniform(0.92, 1)
+
+
+def through(count: int, *values: float) -> Array:
+    """Through these values at even times, without corners."""
+    path = np.interp(np.linspace(0, len(values) - 1, count), np.arange(len(values)), values)
+    return smooth(path, count / RATE / (len(values) - 1) / 5)
+
+
+def smooth(path: Array, seconds: float) -> Array:
+    reach = max(1, round(3 * seconds * RATE))
+    kernel = np.exp(-0.5 * (np.arange(-reach, reach + 1) / max(seconds * RATE, 1e-3)) ** 2)
+    return np.convolve(np.pad(path, reach, mode="edge"), kernel / kernel.sum(), mode="valid")
+
+
+@dataclass(frozen=True)
+class Motion:
+    """Where a person's neck is (px), how large the face is (px), how it is turned (degrees) and blurred; (N,) each."""
+
+    x: Array
+    y: Array
+    height: Array
+    roll: Array
+    yaw: Array
+    pitch: Array
+    defocus: Array  # standard deviation, px
+    light: Array  # factor
+
+
+@dataclass(frozen=True)
+class Actor:
+    person: int
+    head: Head
+    motion: Motion
+
+
+@dataclass(frozen=True)
+class Obstacle:
+    """A picture (h, w, 4) with premultiplied alpha whose centre goes along x, y (px), turned by `angle` (degrees)."""
+
+    picture: Array
+    x: Array
+    y: Array
+    angle: Array
+
+
+@dataclass(frozen=True)
+class Scene:
+    """Between two cuts. Later actors are nearer; obstacles are before all of them."""
+
+    count: int
+    background: Iterator[Array]
+    actors: list[Actor]
+    obstacles: list[Obstacle] = field(default_factory=list)
+    light: Array | None = None
+
+
+# ---- drawing
+
+
+def pasted(picture: Array, matrix: Array, size: tuple[int, int], kernel: Array | None, soft: float) -> Any:
+    """A premultiplied RGBA picture through a 2x3 matrix: (rows, columns, RGBA inside the frame), None if outside."""
+    height, width = picture.shape[:2]
+    corners = np.array([[0, 0, 1], [width, 0, 1], [0, height, 1], [width, height, 1]]) @ matrix.T
+    pad = 4 + round(3 * soft) + (max(kernel.shape) if kernel is not None else 0)
+    x0, y0 = np.maximum(np.floor(corners.min(0)).astype(int) - pad, -pad)
+    x1, y1 = np.minimum(np.ceil(corners.max(0)).astype(int) + pad, np.array(size) + pad)
+    if x1 <= x0 + 2 * pad or y1 <= y0 + 2 * pad:
+        return None
+    scale = float(np.sqrt(abs(np.linalg.det(matrix[:, :2]))))
+    if scale < 0.75:  # so that nothing aliases
+        picture = cv2.GaussianBlur(picture, (0, 0), 0.45 / scale)
+    moved = matrix - [[0, 0, x0], [0, 0, y0]]
+    drawn = cv2.warpAffine(picture, moved, (int(x1 - x0), int(y1 - y0)), flags=cv2.INTER_LINEAR)
+    if soft > 0.3:
+        drawn = cv2.GaussianBlur(drawn, (0, 0), soft)
+    if kernel is not None:
+        drawn = cv2.filter2D(drawn, -1, kernel)
+    left, top = max(0, x0), max(0, y0)
+    right, bottom = min(size[0], x1), min(size[1], y1)
+    return slice(top, bottom), slice(left, right), drawn[top - y0 : bottom - y0, left - x0 : right - x0]
+
+
+def over(frame: Array, layer: Any) -> None:
+    if layer is not None:
+        rows, columns, rgba = layer
+        frame[rows, columns] = frame[rows, columns] * (1 - rgba[..., 3:]) + rgba[..., :3]
+
+
+def line_kernel(x: float, y: float) -> Array | None:
+    """Motion blur along (x, y) px; None for none that could be seen."""
+    length = float(np.hypot(x, y))
+    if length < 1.2:
+        return None
+    side = 2 * int(np.ceil(length / 2)) + 3
+    kernel = np.zeros((side, side), np.float32)
+    for step in np.linspace(-0.5, 0.5, 4 * side):
+        column, row = side // 2 + x * step, side // 2 + y * step
+        i, j = int(row), int(column)
+        for di, dj in ((0, 0), (0, 1), (1, 0), (1, 1)):
+            kernel[i + di, j + dj] += (1 - abs(row - i - di)) * (1 - abs(column - j - dj))
+    return kernel / kernel.sum()
+
+
+def placed(motion: Motion, t: int, turned: float) -> Array:
+    """The matrix from the head's canvas to the frame: turned by `turned` of the roll about the neck, scaled, moved."""
+    scale, angle = motion.height[t] / FACE, np.radians(motion.roll[t] * turned)
+    matrix = scale * np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+    return np.hstack([matrix, (np.array([motion.x[t], motion.y[t]]) - matrix @ NECK)[:, None]])
+
+
+def draw_actor(frame: Array, actor: Actor, t: int) -> tuple[dict[str, Any], Array, Array]:
+    """Draws a person; the truth without visibility, the inner face (H, W) bool, and all that it covers."""
+    motion, size = actor.motion, (frame.shape[1], frame.shape[0])
+    head, inner = turn(actor.head, float(motion.yaw[t]), float(motion.pitch[t]))
+    matrix = placed(motion, t, 1)
+    contours, _ = cv2.findContours((inner > 0.5).astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
+    hull = cv2.convexHull(np.concatenate(contours))[:, 0].astype(float)
+    outline = np.hstack([hull, np.ones((len(hull), 1))]) @ matrix.T
+    centre = np.append(hull.mean(0), 1)
+    before, after = placed(motion, max(t - 1, 0), 1) @ centre, placed(motion, min(t + 1, len(motion.x) - 1), 1) @ centre
+    way = (after - before) / 2 * SHUTTER
+    kernel, soft = line_kernel(*way), float(motion.defocus[t])
+    layers = [(actor.head.body, placed(motion, t, 0.3)), (head, matrix)]
+    covers = np.zeros(frame.shape[:2], bool)
+    for picture, where in layers:
+        lit = picture * np.float32([motion.light[t]] * 3 + [1])
+        layer = pasted(lit, where, size, kernel, soft)
+        over(frame, layer)
+        if layer is not None:
+            covers[layer[0], layer[1]] |= layer[2][..., 3] > 0.5
+    drawn = np.zeros(frame.shape[:2], bool)
+    layer = pasted(np.repeat(inner[..., None], 4, 2), matrix, size, None, 0)
+    if layer is not None:
+        drawn[layer[0], layer[1]] = layer[2][..., 3] > 0.5
+    scale = float(motion.height[t] / FACE)
+    face = {
+        "person": actor.person,
+        "outline": np.round(outline, 1).tolist(),
+        "area": float((inner > 0.5).sum()) * scale**2,
+        "height_px": round(float(motion.height[t]), 1),
+        "blur_px": round(max(float(np.hypot(*way)), 2.35 * soft), 1),
+        "yaw": round(float(motion.yaw[t])),
+        "roll": round(float(motion.roll[t])),
+    }
+    return face, drawn, covers
+
+
+def draw(scene: Scene, t: int, background: Array) -> tuple[Array, list[dict[str, Any]]]:
+    """One frame, RGB float32 in [0, 1], and the truth of it."""
+    frame, faces, seen = background.copy(), [], []
+    for actor in scene.actors:
+        face, inner, covers = draw_actor(frame, actor, t)
+        seen = [mask & ~covers for mask in seen] + [inner]
+        faces.append(face)
+    for obstacle in scene.obstacles:
+        angle = np.radians(obstacle.angle[t])
+        matrix = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+        middle = np.array(obstacle.picture.shape[1::-1]) / 2
+        last = min(t + 1, scene.count - 1)
+        way = np.array([obstacle.x[last] - obstacle.x[t], obstacle.y[last] - obstacle.y[t]]) * SHUTTER
+        matrix = np.hstack([matrix, (np.array([obstacle.x[t], obstacle.y[t]]) - matrix @ middle)[:, None]])
+        layer = pasted(obstacle.picture, matrix, (frame.shape[1], frame.shape[0]), line_kernel(*way), 0)
+        over(frame, layer)
+        if layer is not None:
+            for mask in seen:
+                mask[layer[0], layer[1]] &= layer[2][..., 3] < 0.5
+    if scene.light is not None:
+        frame *= np.float32(scene.light[t])
+    truth = []
+    for face, mask in zip(faces, seen, strict=True):
+        share = min(1.0, float(mask.sum()) / max(face.pop("area"), 1))
+        polygons, _ = cv2.findContours(mask.astype(np.uint8), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_SIMPLE)
+        counts = share >= SHARE and face["height_px"] >= SMALLEST
+        visible = [polygon[:, 0].tolist() for polygon in polygons]
+        truth.append({**face, "share": round(share, 3), "counts": bool(counts), "visible": visible})
+    return frame, truth
+
+
+# ---- backgrounds and things that pass
+
+
+def photograph(path: Path, size: tuple[int, int], count: int, random: np.random.Generator) -> Iterator[Array]:
+    """A photograph under a slow, slightly shaky pan."""
+    picture = cv2.cvtColor(cv2.imread(str(path)), cv2.COLOR_BGR2RGB).astype(np.float32) / 255
+    scale = 1.25 * max(size[0] / picture.shape[1], size[1] / picture.shape[0])
+    picture = cv2.resize(picture, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC)
+    spare = np.array([picture.shape[1] - size[0], picture.shape[0] - size[1]])
+    x = wander(random, count, 0, spare[0], 4) + wander(random, count, -1.5, 1.5, 0.4)
+    y = wander(random, count, 0, spare[1], 4) + wander(random, count, -1.5, 1.5, 0.4)
+    for left, top in zip(np.clip(x, 0, spare[0]), np.clip(y, 0, spare[1]), strict=True):
+        yield cv2.warpAffine(
+            picture, np.array([[1, 0, -left], [0, 1, -top]]), size, borderMode=cv2.BORDER_REFLECT
+        ).clip(0, 1)
+
+
+def film(path: Path, size: tuple[int, int], count: int, random: np.random.Generator) -> Iterator[Array]:
+    """A video, from a random frame on, forward and backward."""
+    with av.open(str(path)) as container:
+        frames = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
+    start = int(random.integers(len(frames)))
+    for t in range(start, start + count):
+        at = t % (2 * len(frames) - 2)
+        picture = frames[min(at, 2 * len(frames) - 2 - at)]
+        scale = max(size[0] / picture.shape[1], size[1] / picture.shape[0])
+        picture = cv2.resize(picture, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+        left, top = (picture.shape[1] - size[0]) // 2, (picture.shape[0] - size[1]) // 2
+        yield picture[top : top + size[1], left : left + size[0]].astype(np.float32) / 255
+
+
+def board(path: Path, width: int, height: int, random: np.random.Generator) -> Array:
+    """A piece of a photograph with slightly soft edges, (height, width, 4)."""
+    picture = cv2.cvtColor(cv2.imread(str(path)), cv2.COLOR_BGR2RGB).astype(np.float32) / 255
+    picture = cv2.resize(picture, (2 * width, 2 * height), interpolation=cv2.INTER_AREA)
+    left, top = int(random.integers(width)), int(random.integers(height))
+    alpha = np.zeros((height, width, 1), np.float32)
+    alpha[2:-2, 2:-2] = 1
+    alpha = cv2.blur(alpha, (3, 3))[..., None]
+    return np.dstack([picture[top : top + height, left : left + width] * alpha, alpha])
+
+
+def hand(colour: Array, size: int, random: np.random.Generator) -> Array:
+    """A hand with spread fingers, (size, size, 4): shaded, in a skin's colour."""
+    mask = np.zeros((size, size), np.uint8)
+    at = np.array([0.5, 0.66]) * size
+    cv2.ellipse(mask, (int(at[0]), int(at[1])), (int(0.17 * size), int(0.2 * size)), 0, 0, 360, 255, -1)
+    cv2.line(mask, (int(at[0]), int(at[1])), (int(at[0]), size), 255, int(0.2 * size))  # wrist
+    for angle, length in ((-62, 0.30), (-17, 0.44), (-4, 0.49), (9, 0.46), (23, 0.38)):
+        way = np.radians(angle + random.uniform(-4, 4))
+        tip = at + length * size * np.array([np.sin(way), -np.cos(way)])
+        root = at + 0.12 * size * np.array([np.sin(way), -np.cos(way)])
+        cv2.line(mask, root.astype(int).tolist(), tip.astype(int).tolist(), 255, max(2, int(0.085 * size)))
+    inside = cv2.distanceTransform(mask, cv2.DIST_L2, 5) / (0.05 * size)
+    shade = 0.62 + 0.38 * np.clip(inside, 0, 1) ** 0.5
+    grain = cv2.GaussianBlur(random.normal(0, 1, (size, size)).astype(np.float32), (0, 0), 0.03 * size)
+    shade = shade * (1 + 0.06 * grain / max(float(grain.std()), 1e-6))
+    alpha = cv2.GaussianBlur(mask.astype(np.float32) / 255, (0, 0), 1.2)[..., None]
+    return np.dstack([(shade[..., None] * colour).clip(0, 1) * alpha, alpha]).astype(np.float32)
+
+
+# ---- kinds of clips
+
+
+@dataclass(frozen=True)
+class Stage:
+    """What a kind of clip is made with."""
+
+    random: np.random.Generator
+    size: tuple[int, int]
+    heads: list[Head]  # of different people
+    backgrounds: list[Path]
+    seconds: float
+
+    @property
+    def count(self) -> int:
+        return round(self.seconds * RATE)
+
+    def background(self, count: int) -> Iterator[Array]:
+        path = self.backgrounds[int(self.random.integers(len(self.backgrounds)))]
+        show = film if path.suffix in (".mp4", ".mkv", ".mov") else photograph
+        return show(path, self.size, count, self.random)
+
+    def calm(self, count: int, place: float = 0.5, large: float = 0.22) -> Motion:
+        """Somebody who stands, talks and sways; `place`: across the picture, `large`: the face, of the height."""
+        width, height = self.size
+        random, face = self.random, large * height
+        return Motion(
+            x=place * width + wander(random, count, -0.6 * face, 0.6 * face, 1.6),
+            y=0.52 * height + wander(random, count, -0.25 * face, 0.25 * face, 1.3),
+            height=face * wander(random, count, 0.92, 1.1, 2.5),
+            roll=wander(random, count, -9, 9, 1.2),
+            yaw=wander(random, count, -22, 22, 1.2),
+            pitch=wander(random, count, -9, 9, 1.1),
+            defocus=np.zeros(count),
+            light=np.full(count, random.uniform(0.85, 1.05)),
+        )
+
+    def scene(self, motions: list[Motion], obstacles: list[Obstacle] | None = None, light: Array | None = None) -> Scene:
+        count = len(motions[0].x)
+        actors = [Actor(person, self.heads[person], motion) for person, motion in enumerate(motions)]
+        return Scene(count, self.background(count), actors, obstacles or [], light)
+
+
+def turning(stage: Stage) -> list[Scene]:
+    """Looks far to either side, up and down."""
+    motion, n = stage.calm(stage.count), stage.count
+    return [stage.scene([replace(motion, yaw=swing(stage.random, n, 68), pitch=wander(stage.random, n, -22, 22, 1.2))])]
+
+
+def tilting(stage: Stage) -> list[Scene]:
+    """Tilts the head to either shoulder, turned a little."""
+    motion, n = stage.calm(stage.count), stage.count
+    return [stage.scene([replace(motion, roll=swing(stage.random, n, 40, 2.2), yaw=wander(stage.random, n, -35, 35))])]
+
+
+def far(stage: Stage) -> list[Scene]:
+    """Goes away until the face has 20 px, and comes back, looking about."""
+    n, random = stage.count, stage.random
+    size = np.exp(through(n, *np.log([0.24 * stage.size[1], 60, 20, 20, 20, 60, 0.2 * stage.size[1]])))
+    y = stage.size[1] * (0.42 + 0.12 * (size / size.max()))
+    motion = replace(stage.calm(n), height=size, y=y, yaw=wander(random, n, -45, 45, 1))
+    return [stage.scene([replace(motion, x=wander(random, n, 0.25, 0.75, 2.5) * stage.size[0])])]
+
+
+def fast(stage: Stage) -> list[Scene]:
+    """Runs to and fro: motion blur."""
+    n, random, (width, height) = stage.count, stage.random, stage.size
+    x = width * wander(random, n, 0.1, 0.9, 0.55)
+    y = height * wander(random, n, 0.38, 0.72, 0.5)
+    return [stage.scene([replace(stage.calm(n, large=0.17), x=x, y=y, yaw=wander(random, n, -40, 40, 0.7))])]
+
+
+def unfocused(stage: Stage) -> list[Scene]:
+    """The lens hunts for focus while somebody turns."""
+    n, random = stage.count, stage.random
+    motion = stage.calm(n, large=0.2)
+    soft = motion.height * np.clip(wander(random, n, -0.03, 0.09, 0.9), 0, 0.07)
+    return [stage.scene([replace(motion, defocus=soft, yaw=wander(random, n, -50, 50, 1.1))])]
+
+
+def lit(stage: Stage) -> list[Scene]:
+    """The light goes down and comes back; a lamp too much; somebody turns meanwhile."""
+    n = stage.count
+    light = through(n, 1, 1, 0.22, 0.18, 0.9, 1.7, 1.7, 1, 0.3, 0.9)
+    motion = replace(stage.calm(n), yaw=swing(stage.random, n, 50, 3))
+    return [stage.scene([motion], light=light)]
+
+
+def hidden(stage: Stage) -> list[Scene]:
+    """Things and hands pass before the face; some stay a while over half of it."""
+    n, random, (width, height) = stage.count, stage.random, stage.size
+    motion = stage.calm(n, large=0.23)
+    face = float(motion.height.mean())
+    obstacles = []
+    passes = max(3, round(stage.seconds / 1.8))
+    for index in range(passes):
+        middle = (index + 0.5) * n / passes
+        time = (np.arange(n) - middle) / (n / passes)  # -0.5 to 0.5 while it is there
+        side = random.choice([-1, 1])
+        stay = random.uniform(-0.55, 0.55) * face
+        way = np.sign(time) * np.clip(np.abs(time) - random.uniform(0.0, 0.22), 0, 0.5) * side * 3.4 * face
+        way = smooth(way, 0.06) * np.where(np.abs(time) > 0.8, 30, 1)
+        middle_y = motion.y - 0.85 * motion.height
+        if index % 2:
+            picture = hand(stage.heads[-1].skin * random.uniform(0.8, 1), int(1.5 * face), random)
+            x, y = motion.x + stay + 0.4 * way, middle_y + random.uniform(0, 0.5) * face + np.abs(way) * 1.6
+        else:
+            path = stage.backgrounds[int(random.integers(len(stage.backgrounds)))]
+            while path.suffix == ".mp4":
+                path = stage.backgrounds[int(random.integers(len(stage.backgrounds)))]
+            picture = board(path, int(random.uniform(0.5, 1.2) * face), int(random.uniform(1.5, 2.6) * face), random)
+            x, y = motion.x + stay + way, middle_y + random.uniform(-0.3, 0.5) * face
+        obstacles.append(Obstacle(picture, x, y, wander(random, n, -25, 25, 1.5)))
+    return [stage.scene([motion], obstacles)]
+
+
+def leaving(stage: Stage) -> list[Scene]:
+    """Out at one edge and back, half in for a while, then out at the top or below."""
+    n, random, (width, height) = stage.count, stage.random, stage.size
+    motion = stage.calm(n, large=0.24)
+    side = random.choice([0, 1])
+    x = through(n, 0.5, 0.5, 1.03, 1.3, 1.3, 0.98, 0.99, 0.6, 0.4, 0.45, 0.5, 0.5) * width
+    y = through(n, 0.55, 0.5, 0.5, 0.5, 0.55, 0.5, 0.55, 0.5, 0.5, *((1.4, 1.2, 0.6) if side else (0.1, 0.05, 0.6)))
+    return [
+        stage.scene([replace(motion, x=(width - x) if side else x, y=y * height, yaw=wander(random, n, -40, 40, 1.2))])
+    ]
+
+
+def two(stage: Stage) -> list[Scene]:
+    """Two people change sides, one passing before the other, and turn to each other."""
+    n, random, (width, height) = stage.count, stage.random, stage.size
+    first, second = stage.calm(n, large=0.17), stage.calm(n, large=0.21)
+    x = through(n, 0.22, 0.25, 0.75, 0.78, 0.3, 0.22, 0.75) * width
+    first = replace(first, x=first.x - width / 2 + x, yaw=swing(random, n, 50, 3.1))
+    second = replace(second, x=second.x + width / 2 - x, y=second.y + 0.04 * height, yaw=swing(random, n, 50, 2.7))
+    return [stage.scene([first, second])]
+
+
+def six(stage: Stage) -> list[Scene]:
+    """Six people stroll across and past one another, some out of the picture and back."""
+    n, random, (width, height) = stage.count, stage.random, stage.size
+    motions = []
+    for index in range(6):
+        large = 0.09 + 0.022 * index
+        motion = stage.calm(n, large=large)
+        x = smooth(wander(random, n, -0.06, 1.06, 2.3), 0.15) * width
+        y = motion.y + (0.02 + 0.035 * index) * height - 0.08 * height
+        motions.append(replace(motion, x=x, y=y, yaw=wander(random, n, -60, 60, 1.2)))
+    return [stage.scene(motions)]
+
+
+def cuts(stage: Stage) -> list[Scene]:
+    """Five scenes: people change places and sizes, one is missing, none is there, all are back."""
+    casts = [
+        ((0, 0.28, 0.2), (1, 0.72, 0.2)),
+        ((1, 0.3, 0.22), (0, 0.7, 0.2)),
+        ((1, 0.5, 0.3),),
+        (),
+        ((2, 0.25, 0.15), (0, 0.5, 0.17), (1, 0.76, 0.16)),
+    ]
+    scenes = []
+    for cast in casts:
+        count = stage.count // (len(casts) + 1) * (1 if len(cast) < 2 else 4) // (1 if len(cast) < 2 else 3)
+        actors = []
+        for person, place, large in cast:
+            motion = stage.calm(count, place, large)
+            motion = replace(motion, yaw=wander(stage.random, count, -55, 55, 0.9))
+            actors.append(Actor(person, stage.heads[person], motion))
+        scenes.append(Scene(count, stage.background(count), actors))
+    return scenes
+
+
+def everything(stage: Stage) -> list[Scene]:
+    """Three people who turn, tilt and run, a passing board, a change of light."""
+    n, random, (width, height) = stage.count, stage.random, stage.size
+    motions = []
+    for index, large in enumerate((0.12, 0.16, 0.2)):
+        motion = stage.calm(n, large=large)
+        x = width * wander(random, n, 0.0, 1.0, 1.4)
+        roll, yaw = wander(random, n, -38, 38, 0.9), wander(random, n, -70, 70, 0.9)
+        soft = motion.height * np.clip(wander(random, n, -0.06, 0.05, 1), 0, 0.05)
+        motions.append(replace(motion, x=x, y=motion.y + 0.05 * index * height, roll=roll, yaw=yaw, defocus=soft))
+    photographs = [path for path in stage.backgrounds if path.suffix != ".mp4"]
+    picture = board(photographs[int(random.integers(len(photographs)))], int(0.14 * height), int(0.5 * height), random)
+    passing = Obstacle(picture, through(n, -0.2, 1.2, 0.4, -0.2) * width, np.full(n, 0.5 * height), swing(random, n, 12))
+    return [stage.scene(motions, [passing], through(n, 1, 0.5, 1.2, 0.7, 1))]
+
+
+def nobody(stage: Stage) -> list[Scene]:
+    """No face at all."""
+    return [Scene(stage.count // 3, stage.background(stage.count // 3), []) for _ in range(3)]
+
+
+KINDS: dict[str, Callable[[Stage], list[Scene]]] = {
+    function.__name__: function
+    for function in (turning, tilting, far, fast, unfocused, lit, hidden, leaving, two, six, cuts, everything, nobody)
+}
+VGA, HD, FULL_HD = (640, 480), (1280, 720), (1920, 1080)
+FULL = [(kind, VGA) for kind in KINDS] + [
+    *((kind, VGA) for kind in ("turning", "far", "hidden", "leaving", "cuts")),
+    *((kind, HD) for kind in ("far", "two", "six", "everything")),
+    *((kind, FULL_HD) for kind in ("fast", "six")),
+]
+QUICK = [(kind, VGA) for kind in ("turning", "far", "hidden", "leaving", "two", "cuts")]
+
+
+def write_clip(path: Path, scenes: list[Scene], size: tuple[int, int], seed: int) -> list[list[dict[str, Any]]]:
+    """H.264 crf 20; returns the truth, frame by frame."""
+    random, truth = np.random.default_rng(seed), []
+    with av.open(str(path), "w") as container:
+        options = {"crf": "20", "preset": "veryfast", "threads": "1"}
+        stream: Any = container.add_stream("libx264", rate=RATE, options=options)
+        stream.width, stream.height, stream.pix_fmt = *size, "yuv420p"
+        for scene in scenes:
+            for t, background in enumerate(scene.background):
+                frame, faces = draw(scene, t, background)
+                frame += random.normal(0, NOISE, frame.shape).astype(np.float32)
+                picture = (frame.clip(0, 1) * 255).round().astype(np.uint8)
+                container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, "rgb24")))
+                truth.append(faces)
+        container.mux(stream.encode(None))
+    return truth
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("output", type=Path)
+    parser.add_argument("--faces", type=Path, required=True, help="pictures with one face each")
+    parser.add_argument("--backgrounds", type=Path, required=True, help="photographs and videos without people")
+    parser.add_argument("--detector", type=Path, required=True, help="YuNet, the yardstick that finds eyes and mouths")
+    parser.add_argument("--quick", action="store_true", help=f"{len(QUICK)} clips instead of {len(FULL)}")
+    parser.add_argument("--only", action="append", help="only clips whose name has this in it")
+    parser.add_argument("--seed", type=int, default=1)
+    options = parser.parse_args()
+    cv2.setNumThreads(1)
+    options.output.mkdir(parents=True, exist_ok=True)
+    backgrounds = sorted(path for path in options.backgrounds.iterdir() if not path.name.startswith("."))
+    pictures = sorted(path for path in options.faces.iterdir() if path.suffix in (".jpg", ".png"))
+    for number, (kind, size) in enumerate(QUICK if options.quick else FULL):
+        name = f"{'quick' if options.quick else 'clip'}{number:02d}-{kind}-{size[1]}p"
+        if options.only and not any(part in name for part in options.only):
+            continue
+        seed = 1000 * options.seed + number + (500 if options.quick else 0)
+        random = np.random.default_rng(seed)
+        names, heads = people_of(pictures, 6, str(options.detector), random)
+        stage = Stage(random, size, heads, backgrounds, float(random.uniform(6.5, 9.5)))
+        path = options.output / f"{name}.mp4"
+        truth = write_clip(path, KINDS[kind](stage), size, seed)
+        entry = {"clip": path.name, "kind": kind, "width": size[0], "height": size[1], "rate": RATE, "seed": seed}
+        path.with_suffix(".json").write_text(json.dumps({**entry, "people": names, "frames": truth}) + "\n")
+        counted = sum(face["counts"] for faces in truth for face in faces)
+        print(f"{path.name}: {len(truth)} frames, {counted} face-frames", flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,416 @@
+"""Faces followed through a video: where the finder saw nothing, the picture itself is asked.
+
+In gaps between two sightings, and before the first and after the last one, a face is followed from frame to frame by
+optical flow (median flow, Kalal et al. 2010), looked for again with the finder in an enlarged crop of the expected
+place, and compared with how it looked when it was last seen. A face is covered as long as any of these tells that it is
+there, and a little longer. A few frames are kept in memory, reduced, so that following also goes back in time.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from restore_plugin.account import BEGAN_INSIDE, ENDED_INSIDE, LONG_UNSEEN, LOW_CONFIDENCE
+from restore_plugin.masks.covers import Quad, cover, steadied
+from restore_plugin.masks.names import name_people
+from restore_plugin.masks.people import Describer, Descriptor, Descriptors
+from restore_plugin.masks.shots import cuts
+from restore_plugin.masks.trails import Trail, TrailOptions, common_share, filled, link_faces, middle, shifted, size
+from restore_plugin.types import Box, Frame, Region, ScanOptions, Video
+
+if TYPE_CHECKING:
+    from restore_plugin.masks.faces import FaceFinder
+
+Picture: TypeAlias = npt.NDArray[Any]  # (H, W, 3) RGB uint8, or (H, W) grey
+Look: TypeAlias = npt.NDArray[Any]  # (LOOK_PX, LOOK_PX) float32
+Step = tuple[int, Quad, float]  # frame, box, score of the finder (0: not seen)
+Taken = Callable[[int, Quad], bool]  # frame, box
+
+
+@dataclass(frozen=True)
+class FollowOptions:
+    longest: int = 960  # px, the longer side of the frames that are kept
+    memory_seconds: float = 2.0  # how far back, and forth, faces are followed
+    memory_frames: int = 60  # at most
+    short: int = 3  # frames: in shorter gaps a face moves evenly
+    long: int = 8  # frames: a longer gap without any sighting is worth a look
+    crop: float = 2.4  # of a face's size: the surroundings in which the finder looks again
+    crop_px: int = 160  # their size in what the finder sees
+    doubtful: float = 0.1  # score that counts there
+    low: float = 0.6  # best score of a face that may be none
+    alike: float = 0.45  # correlation with how it looked
+    taken: float = 0.5  # of the smaller box is common with another face's sighting: that one is it
+    hold_seconds: float = 0.24  # it stays covered after the last evidence
+    recognised_px: float = 28.0  # smaller faces, less sure and paler ones are nobody's for sure
+    recognised: float = 0.55
+    contrast: float = 14.0  # standard deviation in levels of 255
+    descriptions: int = 5  # pictures of a trail by which a person is recognised
+
+
+@dataclass(frozen=True)
+class Kept:
+    """A frame in memory, reduced by `scale`."""
+
+    index: int
+    rgb: Picture
+    grey: Picture
+    scale: float
+    turns: int
+
+
+class Follower:
+    """`link` of the face finder. `known`: descriptors of portraits by name."""
+
+    def __init__(
+        self,
+        finder: FaceFinder,
+        describer: Describer,
+        known: Mapping[str, Descriptor],
+        scan: ScanOptions,
+        options: FollowOptions = FollowOptions(),
+    ) -> None:
+        self.finder, self.describer, self.known, self.scan, self.options = finder, describer, known, scan, options
+
+    def link(self, video: Video) -> Iterator[tuple[int, list[Region]]]:
+        new_shots = cuts(video.frames())
+        gap = round(min(self.options.memory_seconds * video.rate, self.options.memory_frames) / 2)
+        trails = link_faces(video.candidates(), new_shots, TrailOptions(gap=max(4, gap)))
+        if not trails:
+            return
+        whole, described, size_px = self.follow(video, trails, set(new_shots))
+        for trail, name in zip(whole, name_people(described, together(whole), self.known), strict=True):
+            trail.name = name
+        yield from self.covers(whole, size_px)
+
+    def covers(self, trails: Sequence[Trail], size_px: tuple[int, int]) -> Iterator[tuple[int, list[Region]]]:
+        """Every frame's regions, numbered by trail."""
+        steady = [steadied(np.stack(trail.quads)) for trail in trails]
+        places: dict[int, list[tuple[int, int]]] = {}
+        for number, trail in enumerate(trails):
+            for at, frame in enumerate(trail.frames):
+                places.setdefault(frame, []).append((number, at))
+        for frame in sorted(places):
+            regions = []
+            for number, at in places[frame]:
+                trail, (quads, motion) = trails[number], steady[number]
+                regions.append(
+                    replace(
+                        cover(quads[at], *size_px, self.scan, motion[at]),
+                        id=number + 1,
+                        confidence=trail.scores[at],
+                        label=trail.name.label,
+                        maybe=trail.name.maybe,
+                        origin=trail.origins[at],
+                        doubt=trail.doubts.get(frame, ""),
+                    )
+                )
+            yield frame, regions
+
+    def follow(
+        self, video: Video, trails: Sequence[Trail], new_shots: set[int]
+    ) -> tuple[list[Trail], list[Descriptors], tuple[int, int]]:
+        """Whole trails, the descriptors of each (n, 128), and the picture's (width, height)."""
+        reach = max(4, round(min(self.options.memory_seconds * video.rate, self.options.memory_frames)))
+        hold = max(3, round(self.options.hold_seconds * video.rate))
+        memory: deque[Kept] = deque(maxlen=reach + 1)
+        wanted = self.best_sightings(trails)
+        descriptors: list[list[Descriptor]] = [[] for _ in trails]
+        between: list[dict[int, tuple[Quad, float]]] = [{} for _ in trails]
+        before: list[list[Step]] = [[] for _ in trails]
+        after: list[list[Step]] = [[] for _ in trails]
+        starts: dict[int, list[int]] = {}
+        gaps: dict[int, list[tuple[int, int]]] = {}  # by the frame after the gap: trail, place of the sighting before
+        ends: dict[int, list[int]] = {}
+        for number, trail in enumerate(trails):
+            starts.setdefault(trail.frames[0], []).append(number)
+            ends.setdefault(trail.frames[-1], []).append(number)
+            for at in range(1, len(trail.frames)):
+                if trail.frames[at] - trail.frames[at - 1] > self.options.short + 1:
+                    gaps.setdefault(trail.frames[at], []).append((number, at - 1))
+        seen: dict[int, list[tuple[int, Quad]]] = {}
+        for number, trail in enumerate(trails):
+            for index, quad in zip(trail.frames, trail.quads, strict=True):
+                seen.setdefault(index, []).append((number, quad))
+
+        def elsewhere(number: int) -> Taken:
+            """Whether another trail's sighting covers a box: then this one need not go on."""
+            return lambda index, quad: any(
+                other != number and common_share(quad, place) > self.options.taken
+                for other, place in seen.get(index, ())
+            )
+
+        walking: dict[int, Walker] = {}
+        size_px = (0, 0)
+        for frame in video.frames():
+            size_px = (frame.width, frame.height)
+            if frame.index in new_shots:
+                memory.clear()
+                walking.clear()
+            kept = keep(frame, self.options.longest)
+            memory.append(kept)
+            for number, walker in list(walking.items()):
+                if walker.step(kept):
+                    after[number].append(walker.last)
+                else:
+                    del walking[number]
+                    if walker.lost:
+                        trails[number].doubts[walker.last[0]] = ENDED_INSIDE
+            back = list(memory)[::-1]
+            for number in starts.get(frame.index, ()):
+                trail = trails[number]
+                walker = Walker(
+                    self, trail.quads[0], -velocity(trail, first=True), kept, hold, reach, elsewhere(number)
+                )
+                before[number] = walker.walk(back[1:])
+                if walker.lost:
+                    trail.doubts[walker.last[0]] = BEGAN_INSIDE
+            for number, at in gaps.get(frame.index, ()):
+                trail = trails[number]
+                between[number].update(
+                    self.bridge(trail, at, [each for each in memory if each.index >= trail.frames[at]])
+                )
+            for number in ends.get(frame.index, ()):
+                trail = trails[number]
+                walking[number] = Walker(self, trail.quads[-1], velocity(trail), kept, hold, reach, elsewhere(number))
+            for number, at in wanted.get(frame.index, ()):
+                descriptor = self.describe(frame, trails[number].quads[at], trails[number].scores[at])
+                if descriptor is not None:
+                    descriptors[number].append(descriptor)
+        for trail in trails:
+            best = max(range(len(trail.scores)), key=trail.scores.__getitem__)
+            if trail.scores[best] < self.options.low:
+                trail.doubts.setdefault(trail.frames[best], LOW_CONFIDENCE)
+        whole = [filled(trail, between[n], before[n], after[n]) for n, trail in enumerate(trails)]
+        return whole, [np.stack(each) if each else np.zeros((0, 128), np.float32) for each in descriptors], size_px
+
+    def bridge(self, trail: Trail, at: int, frames: Sequence[Kept]) -> dict[int, tuple[Quad, float]]:
+        """The frames between two sightings, walked from both sides; where these disagree, both places are covered."""
+        start, end = trail.quads[at], trail.quads[at + 1]
+        count = trail.frames[at + 1] - trail.frames[at]
+        moves = (middle(end) - middle(start)) / count
+        inside = [each for each in frames if trail.frames[at] <= each.index <= trail.frames[at + 1]]
+        onward = {step[0]: step for step in Walker(self, start, moves, inside[0], count, count).walk(inside[1:])}
+        backward = {step[0]: step for step in Walker(self, end, -moves, inside[-1], count, count).walk(inside[-2::-1])}
+        out = {}
+        if count > self.options.long and not any(step[2] for step in (*onward.values(), *backward.values())):
+            trail.doubts[trail.frames[at] + count // 2] = LONG_UNSEEN
+        for index in range(trail.frames[at] + 1, trail.frames[at + 1]):
+            share = (index - trail.frames[at]) / count
+            even = start * (1 - share) + end * share
+            a = onward.get(index, (index, even, 0.0))
+            b = backward.get(index, (index, even, 0.0))
+            mean = a[1] * (1 - share) + b[1] * share
+            if common_share(a[1], b[1]) < 0.6:
+                mean = np.concatenate((np.minimum(a[1][:2], b[1][:2]), np.maximum(a[1][2:], b[1][2:])))
+            out[index] = (mean.astype(np.float32), max(a[2], b[2]))
+        return out
+
+    def best_sightings(self, trails: Sequence[Trail]) -> dict[int, list[tuple[int, int]]]:
+        """By frame: trail and sighting that show a face best, a few of each trail, apart in time."""
+        wanted: dict[int, list[tuple[int, int]]] = {}
+        for number, trail in enumerate(trails):
+            if trail.mixed:
+                continue
+            worth = [score * min(size(quad), 150) for score, quad in zip(trail.scores, trail.quads, strict=True)]
+            apart = max(1, (trail.frames[-1] - trail.frames[0]) // (2 * self.options.descriptions))
+            chosen: list[int] = []
+            for at in sorted(range(len(worth)), key=lambda place: -worth[place]):
+                if all(abs(trail.frames[at] - trail.frames[other]) >= apart for other in chosen):
+                    chosen.append(at)
+                    wanted.setdefault(trail.frames[at], []).append((number, at))
+                if len(chosen) == self.options.descriptions:
+                    break
+        return wanted
+
+    def describe(self, frame: Frame, quad: Quad, score: float) -> Descriptor | None:
+        """Who it is, as a descriptor; None for a face that does not show it."""
+        if size(quad) < self.options.recognised_px or score < self.options.recognised:
+            return None
+        side = size(quad)
+        box = Box.between(*(round(float(value)) for value in quad))
+        around = box.grow(round(side), round(side), within=Box(0, 0, frame.width, frame.height))
+        rgb = np.ascontiguousarray(np.rot90(np.round(frame.read_rgb(around) * 255).astype(np.uint8), frame.turns))
+        inside = box.shift(-around.x, -around.y)
+        for _ in range(frame.turns):
+            inside, around = Box(inside.y, around.width - inside.right, inside.height, inside.width), turned(around)
+        if cv2.cvtColor(rgb[inside.slices], cv2.COLOR_RGB2GRAY).std() < self.options.contrast:
+            return None
+        return self.describer.describe(rgb, inside)
+
+    def seen_again(self, kept: Kept, quad: Quad) -> tuple[Quad, float] | None:
+        """The face that the finder sees in an enlarged crop of the expected place, in the frame's px, and its score."""
+        middle_px, side = middle(quad) * kept.scale, size(quad) * kept.scale * self.options.crop
+        height, width = kept.grey.shape
+        x0, y0 = (int(value) for value in np.floor(middle_px - side / 2))
+        around = Box(x0, y0, max(8, round(side)), max(8, round(side))).intersect(Box(0, 0, width, height))
+        if around.width < 8 or around.height < 8:
+            return None
+        enlarge = self.options.crop_px / max(around.width, around.height)
+        crop = cv2.resize(kept.rgb[around.slices], None, fx=enlarge, fy=enlarge, interpolation=cv2.INTER_LINEAR)
+        best = None
+        for row in self.finder.search(crop, self.options.doubtful, kept.turns):
+            found = (row[:4] / enlarge + np.array([around.x, around.y] * 2, np.float32)) / kept.scale
+            ratio = size(found) / size(quad)
+            if common_share(found, quad) > 0.3 and 0.6 < ratio < 1.6 and (best is None or row[4] > best[1]):
+                best = (found.astype(np.float32), float(row[4]))
+        return best
+
+
+class Walker:
+    """Follows one face from frame to frame. `last`: the frame it came to, the box there, the finder's score. `lost`: it
+    ended where the face should still be."""
+
+    def __init__(
+        self,
+        follower: Follower,
+        quad: Quad,
+        moves: Quad,
+        start: Kept,
+        hold: int,
+        reach: int,
+        taken: Taken = lambda index, quad: False,
+    ) -> None:
+        self.follower, self.hold, self.reach, self.taken = follower, hold, reach, taken
+        self.kept, self.quad, self.moves = start, quad, moves
+        self.last: Step = (start.index, quad, 0.0)
+        self.look = appearance(start, quad)
+        self.missed = self.steps = 0
+        self.lost = False
+
+    def walk(self, frames: Sequence[Kept]) -> list[Step]:
+        """To where the evidence ends, or to the last of the frames."""
+        steps: list[Step] = []
+        for kept in frames:
+            if not self.step(kept):
+                break
+            steps.append(self.last)
+        return steps
+
+    def step(self, kept: Kept) -> bool:
+        """Go on to a frame; False where the face's evidence has ended, or it has left the picture."""
+        options = self.follower.options
+        flowed, trusted = flow(self.kept, kept, self.quad)
+        guess = flowed if trusted else shifted(self.quad, self.moves * 0.8**self.missed)
+        again = self.follower.seen_again(kept, guess)
+        self.steps += 1
+        if again is not None:
+            quad, score = again
+            self.look, self.missed, self.steps = appearance(kept, quad), 0, 0
+        else:
+            quad, score = guess, 0.0
+            there = trusted and alike(self.look, appearance(kept, quad)) > options.alike
+            self.missed = 0 if there else self.missed + 1
+        height, width = kept.grey.shape
+        x, y = middle(quad) * kept.scale
+        inside = -0.02 * width < x < 1.02 * width and -0.02 * height < y < 1.02 * height
+        if not inside or self.taken(kept.index, quad):
+            return False
+        if self.missed > self.hold or self.steps > self.reach:
+            left, top, right, bottom = quad * kept.scale
+            self.lost = left > 0 and top > 0 and right < width and bottom < height
+            return False
+        self.moves = 0.5 * self.moves + 0.5 * (middle(quad) - middle(self.quad))
+        self.kept, self.quad, self.last = kept, quad, (kept.index, quad, score)
+        return True
+
+
+def keep(frame: Frame, longest: int) -> Kept:
+    rgb = frame.overview(longest)
+    return Kept(frame.index, rgb, cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY), rgb.shape[1] / frame.width, frame.turns)
+
+
+def turned(box: Box) -> Box:
+    """A quarter turn of a box's size."""
+    return Box(0, 0, box.height, box.width)
+
+
+def velocity(trail: Trail, first: bool = False) -> Quad:
+    """px a frame, at the trail's last sightings or its first ones."""
+    part = slice(0, 4) if first else slice(-4, None)
+    frames, quads = trail.frames[part], trail.quads[part]
+    if len(frames) < 2:
+        return np.zeros(2, np.float32)
+    return np.asarray((middle(quads[-1]) - middle(quads[0])) / (frames[-1] - frames[0]), np.float32)
+
+
+POINTS = 7  # along each side of the grid that flows
+ROUND_TRIP = 1.5  # px of the reduced frame: a point that does not come back so near is lost
+FLOWING = 0.4  # share of the points that must be left
+
+
+def flow(before: Kept, after: Kept, quad: Quad) -> tuple[Quad, bool]:
+    """Where a box goes from one frame to the next, and whether that can be trusted (median flow)."""
+    scaled = quad * before.scale
+    width, height = scaled[2:] - scaled[:2]
+    places = np.linspace(0.15, 0.85, POINTS)
+    x, y = np.meshgrid(scaled[0] + places * width, scaled[1] + places * height)
+    points = np.stack((x.ravel(), y.ravel()), 1).astype(np.float32)[:, None]
+    there, found = flowed(before.grey, after.grey, points)
+    back, returned = flowed(after.grey, before.grey, there)
+    miss = np.hypot(*(back - points)[:, 0].T)
+    good = (found[:, 0] == 1) & (returned[:, 0] == 1) & (miss < ROUND_TRIP)
+    if good.mean() < FLOWING:
+        return quad, False
+    old, new = points[good, 0], there[good, 0]
+    by = np.median(new - old, axis=0)
+    spread_old, spread_new = (np.median(np.abs(part - np.median(part, axis=0))) for part in (old, new))
+    grow = float(np.clip(spread_new / max(spread_old, 1e-3), 0.93, 1.07))
+    centre, half = middle(scaled) + by, (scaled[2:] - scaled[:2]) / 2 * grow
+    return (np.concatenate((centre - half, centre + half)) / before.scale).astype(np.float32), True
+
+
+def flowed(before: Picture, after: Picture, points: Quad) -> tuple[Quad, Quad]:
+    """Where points (n, 1, 2) go, and (n, 1) whether each was found (Lucas & Kanade 1981, in a pyramid)."""
+    none: Any = None
+    there, found, _ = cv2.calcOpticalFlowPyrLK(before, after, points, none, winSize=(15, 15), maxLevel=3)
+    return there, found
+
+
+LOOK_PX = 24
+
+
+def appearance(kept: Kept, quad: Quad) -> Look:
+    """The box's picture, small and grey, without its brightness and contrast."""
+    centre, half = middle(quad) * kept.scale, np.maximum((quad[2:] - quad[:2]) * kept.scale, 4)
+    patch = cv2.getRectSubPix(
+        kept.grey, (max(4, round(float(half[0]))), max(4, round(float(half[1])))), tuple(map(float, centre))
+    )
+    small = cv2.resize(patch, (LOOK_PX, LOOK_PX), interpolation=cv2.INTER_AREA).astype(np.float32)
+    small -= small.mean()
+    return small / max(float(np.sqrt((small**2).mean())), 1.0)
+
+
+def alike(a: Look, b: Look) -> float:
+    """Correlation of two looks."""
+    return float((a * b).mean())
+
+
+def together(trails: Sequence[Trail]) -> set[tuple[int, int]]:
+    """Pairs of trails that are two people for sure: seen in one frame at two places."""
+    spans = sorted(range(len(trails)), key=lambda number: trails[number].frames[0])
+    pairs = set()
+    for place, a in enumerate(spans):
+        seen = seen_at(trails[a])
+        for b in spans[place + 1 :]:
+            if trails[b].frames[0] > trails[a].frames[-1]:
+                break
+            other = seen_at(trails[b])
+            common = [frame for frame in other if frame in seen and common_share(seen[frame], other[frame]) < 0.2]
+            if len(common) >= 2:
+                pairs.add((min(a, b), max(a, b)))
+    return pairs
+
+
+def seen_at(trail: Trail) -> dict[int, Quad]:
+    return {
+        frame: quad
+        for frame, quad, origin in zip(trail.frames, trail.quads, trail.origins, strict=True)
+        if origin == "found"
+    }

@@ -1,0 +1,189 @@
+"""Faces of single frames linked into trails: one face, without doubt the same one, over frames on end.
+
+Linked by place and movement alone, as in ByteTrack (Zhang et al. 2022): sure sightings first, then doubtful ones for
+faces that are already followed. Where two faces come over each other, and at cuts, trails end and others begin: who is
+who is then told by recognition, or stays unknown.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from restore_plugin.masks.covers import Quad
+from restore_plugin.masks.names import Name
+from restore_plugin.types import BETWEEN, BEYOND, FOUND, Box, Region, Sightings
+
+
+@dataclass(frozen=True)
+class TrailOptions:
+    sure: float = 0.35  # score that begins a trail
+    surest: float = 0.5  # score of its best sighting that makes a trail
+    shortest: int = 2  # sightings that make a trail, unless one is `alone`
+    alone: float = 0.6
+    gap: int = 30  # frames without a sighting that one trail may have
+    reach: float = 0.6  # of a face's size: how far off its expected place it may be seen again
+    per_frame: float = 0.12  # that much farther for every frame without a sighting
+    size_ratio: float = 1.7  # sizes that may be the same face's
+    crossing: float = 0.15  # intersection over the smaller box from which on two faces may be mistaken
+
+
+@dataclass
+class Trail:
+    """One face: its boxes (x0, y0, x1, y1 in px), frames growing. `mixed`: it lies over another face."""
+
+    frames: list[int] = field(default_factory=list)
+    quads: list[Quad] = field(default_factory=list)
+    scores: list[float] = field(default_factory=list)
+    origins: list[str] = field(default_factory=list)
+    mixed: bool = False
+    name: Name = field(default_factory=Name)
+    doubts: dict[int, str] = field(default_factory=dict)  # by frame: why a person should look at it
+
+    def add(self, frame: int, quad: Quad, score: float, origin: str = FOUND) -> None:
+        self.frames.append(frame)
+        self.quads.append(quad)
+        self.scores.append(score)
+        self.origins.append(origin)
+
+    def expected(self, frame: int) -> Quad:
+        """Where it would be with the movement of its last sightings, which slows down."""
+        last = self.quads[-1]
+        if len(self.frames) < 2:
+            return last
+        before = max(0, len(self.frames) - 4)
+        steps = self.frames[-1] - self.frames[before]
+        velocity = (middle(last) - middle(self.quads[before])) / steps
+        ahead = min(frame - self.frames[-1], 8)
+        return shifted(last, velocity * ahead * 0.9**ahead)
+
+
+def middle(quad: Quad) -> Quad:
+    return (quad[:2] + quad[2:]) / 2
+
+
+def shifted(quad: Quad, by: Quad) -> Quad:
+    return quad + np.concatenate((by, by)).astype(np.float32)
+
+
+def size(quad: Quad) -> float:
+    return float(np.sqrt(max(1.0, (quad[2] - quad[0]) * (quad[3] - quad[1]))))
+
+
+def quad_of(box: Box) -> Quad:
+    return np.array([box.x, box.y, box.right, box.bottom], np.float32)
+
+
+def common_share(a: Quad, b: Quad) -> float:
+    """Intersection over the smaller of two boxes."""
+    width, height = np.minimum(a[2:], b[2:]) - np.maximum(a[:2], b[:2])
+    if width <= 0 or height <= 0:
+        return 0.0
+    return float(width * height / min(size(a), size(b)) ** 2)
+
+
+def likeness(trail: Trail, frame: int, quad: Quad, options: TrailOptions) -> float:
+    """How well a box goes on with a trail: 1 at its expected place, 0 at the edge of its reach or beyond."""
+    expected = trail.expected(frame)
+    ratio = size(quad) / size(expected)
+    if not 1 / options.size_ratio < ratio < options.size_ratio:
+        return 0.0
+    reach = (options.reach + options.per_frame * (frame - trail.frames[-1] - 1)) * max(size(quad), size(expected))
+    return max(0.0, 1 - float(np.hypot(*(middle(quad) - middle(expected)))) / reach)
+
+
+def link_faces(sightings: Sightings, cuts: Collection[int], options: TrailOptions = TrailOptions()) -> list[Trail]:
+    """Trails in order of appearance; only frames with a sighting are in them."""
+    at_cuts = set(cuts)
+    active: list[Trail] = []
+    done: list[Trail] = []
+    for frame, regions in sightings:
+        if frame in at_cuts:
+            done += active
+            active = []
+        done += [trail for trail in active if frame - trail.frames[-1] > options.gap]
+        active = [trail for trail in active if frame - trail.frames[-1] <= options.gap]
+        left = assign(active, frame, [each for each in regions if each.confidence >= options.sure], options)
+        waiting = [trail for trail in active if trail.frames[-1] != frame]
+        assign(waiting, frame, [each for each in regions if each.confidence < options.sure], options)
+        for region in left:
+            trail = Trail()
+            trail.add(frame, quad_of(region.box), region.confidence)
+            active.append(trail)
+        active, ended = parted(active, frame, options)
+        done += ended
+    kept = [
+        trail
+        for trail in done + active
+        if max(trail.scores) >= (options.surest if len(trail.frames) >= options.shortest else options.alone)
+    ]
+    return sorted(kept, key=lambda trail: trail.frames[0])
+
+
+def assign(trails: Sequence[Trail], frame: int, regions: Sequence[Region], options: TrailOptions) -> list[Region]:
+    """Give each trail its likeliest region, best pairs first; returns the regions that are left."""
+    quads = [quad_of(region.box) for region in regions]
+    pairs = sorted(
+        (
+            (likeness(trail, frame, quad, options), t, r)
+            for t, trail in enumerate(trails)
+            for r, quad in enumerate(quads)
+        ),
+        reverse=True,
+    )
+    taken_trails: set[int] = set()
+    taken: set[int] = set()
+    for score, t, r in pairs:
+        if score <= 0:
+            break
+        if t not in taken_trails and r not in taken:
+            trails[t].add(frame, quads[r], regions[r].confidence)
+            taken_trails.add(t)
+            taken.add(r)
+    return [region for r, region in enumerate(regions) if r not in taken]
+
+
+def parted(active: Sequence[Trail], frame: int, options: TrailOptions) -> tuple[list[Trail], list[Trail]]:
+    """The trails to go on with and those that end here: where faces begin or cease to lie over each other."""
+    mixed = set()
+    for index, trail in enumerate(active):
+        for other in active[index + 1 :]:
+            if common_share(trail.expected(frame), other.expected(frame)) > options.crossing:
+                mixed |= {id(trail), id(other)}
+    going, ended = [], []
+    for trail in active:
+        if (id(trail) in mixed) == trail.mixed or trail.frames[-1] != frame:
+            going.append(trail)
+        elif len(trail.frames) == 1:  # it just began
+            trail.mixed = id(trail) in mixed
+            going.append(trail)
+        else:  # its last sighting begins the next trail
+            following = Trail(mixed=id(trail) in mixed)
+            following.add(frame, trail.quads[-1], trail.scores[-1])
+            ended.append(trail)
+            going.append(following)
+    return going, ended
+
+
+def filled(
+    trail: Trail,
+    between: dict[int, tuple[Quad, float]],
+    before: Sequence[tuple[int, Quad, float]],
+    after: Sequence[tuple[int, Quad, float]],
+) -> Trail:
+    """The trail with every frame from its first to its last: seen, between, and beyond its ends."""
+    whole = Trail(mixed=trail.mixed, doubts=trail.doubts)
+    for frame, quad, score in sorted(before, key=lambda entry: entry[0]):
+        whole.add(frame, quad, score, BEYOND)
+    for at, frame in enumerate(trail.frames):
+        whole.add(frame, trail.quads[at], trail.scores[at])
+        following = trail.frames[at + 1] if at + 1 < len(trail.frames) else frame + 1
+        for missing in range(frame + 1, following):
+            share = (missing - frame) / (following - frame)
+            quad, score = between.get(missing, (trail.quads[at] * (1 - share) + trail.quads[at + 1] * share, 0.0))
+            whole.add(missing, quad, score, BETWEEN)
+    for frame, quad, score in after:
+        whole.add(frame, quad, score, BEYOND)
+    return whole
