@@ -21,7 +21,7 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -241,7 +241,9 @@ def photograph(path: Path, size: tuple[int, int], count: int, random: np.random.
     """A photograph under a slow, slightly shaky pan."""
     picture = cv2.cvtColor(cv2.imread(str(path)), cv2.COLOR_BGR2RGB).astype(np.float32) / 255
     scale = 1.25 * max(size[0] / picture.shape[1], size[1] / picture.shape[0])
-    picture = cv2.resize(picture, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC)
+    picture = cv2.resize(
+        picture, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC
+    )
     spare = np.array([picture.shape[1] - size[0], picture.shape[0] - size[1]])
     x = wander(random, count, 0, spare[0], 4) + wander(random, count, -1.5, 1.5, 0.4)
     y = wander(random, count, 0, spare[1], 4) + wander(random, count, -1.5, 1.5, 0.4)
@@ -332,10 +334,10 @@ class Stage:
             light=np.full(count, random.uniform(0.85, 1.05)),
         )
 
-    def scene(self, motions: list[Motion], obstacles: list[Obstacle] | None = None, light: Array | None = None) -> Scene:
+    def scene(self, motions: list[Motion], obstacles: Sequence[Obstacle] = (), light: Array | None = None) -> Scene:
         count = len(motions[0].x)
         actors = [Actor(person, self.heads[person], motion) for person, motion in enumerate(motions)]
-        return Scene(count, self.background(count), actors, obstacles or [], light)
+        return Scene(count, self.background(count), actors, list(obstacles), light)
 
 
 def turning(stage: Stage) -> list[Scene]:
@@ -385,7 +387,7 @@ def lit(stage: Stage) -> list[Scene]:
 
 def hidden(stage: Stage) -> list[Scene]:
     """Things and hands pass before the face; some stay a while over half of it."""
-    n, random, (width, height) = stage.count, stage.random, stage.size
+    n, random = stage.count, stage.random
     motion = stage.calm(n, large=0.23)
     face = float(motion.height.mean())
     obstacles = []
@@ -394,8 +396,8 @@ def hidden(stage: Stage) -> list[Scene]:
         middle = (index + 0.5) * n / passes
         time = (np.arange(n) - middle) / (n / passes)  # -0.5 to 0.5 while it is there
         side = random.choice([-1, 1])
-        stay = random.uniform(-0.55, 0.55) * face
-        way = np.sign(time) * np.clip(np.abs(time) - random.uniform(0.0, 0.22), 0, 0.5) * side * 3.4 * face
+        stay = side * random.uniform(0.15, 0.5) * face  # about half of it is hidden then
+        way = np.sign(time) * np.clip(np.abs(time) - random.uniform(0.05, 0.25), 0, 0.5) * side * 3.4 * face
         way = smooth(way, 0.06) * np.where(np.abs(time) > 0.8, 30, 1)
         middle_y = motion.y - 0.85 * motion.height
         if index % 2:
@@ -405,7 +407,7 @@ def hidden(stage: Stage) -> list[Scene]:
             path = stage.backgrounds[int(random.integers(len(stage.backgrounds)))]
             while path.suffix == ".mp4":
                 path = stage.backgrounds[int(random.integers(len(stage.backgrounds)))]
-            picture = board(path, int(random.uniform(0.5, 1.2) * face), int(random.uniform(1.5, 2.6) * face), random)
+            picture = board(path, int(random.uniform(0.6, 0.9) * face), int(random.uniform(1.5, 2.6) * face), random)
             x, y = motion.x + stay + way, middle_y + random.uniform(-0.3, 0.5) * face
         obstacles.append(Obstacle(picture, x, y, wander(random, n, -25, 25, 1.5)))
     return [stage.scene([motion], obstacles)]
@@ -479,7 +481,9 @@ def everything(stage: Stage) -> list[Scene]:
         motions.append(replace(motion, x=x, y=motion.y + 0.05 * index * height, roll=roll, yaw=yaw, defocus=soft))
     photographs = [path for path in stage.backgrounds if path.suffix != ".mp4"]
     picture = board(photographs[int(random.integers(len(photographs)))], int(0.14 * height), int(0.5 * height), random)
-    passing = Obstacle(picture, through(n, -0.2, 1.2, 0.4, -0.2) * width, np.full(n, 0.5 * height), swing(random, n, 12))
+    passing = Obstacle(
+        picture, through(n, -0.2, 1.2, 0.4, -0.2) * width, np.full(n, 0.5 * height), swing(random, n, 12)
+    )
     return [stage.scene(motions, [passing], through(n, 1, 0.5, 1.2, 0.7, 1))]
 
 
@@ -511,7 +515,7 @@ def write_clip(path: Path, scenes: list[Scene], size: tuple[int, int], seed: int
         for scene in scenes:
             for t, background in enumerate(scene.background):
                 frame, faces = draw(scene, t, background)
-                frame += random.normal(0, NOISE, frame.shape).astype(np.float32)
+                frame += noise * random.standard_normal(frame.shape, np.float32)
                 picture = (frame.clip(0, 1) * 255).round().astype(np.uint8)
                 container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, "rgb24")))
                 truth.append(faces)

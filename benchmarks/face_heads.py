@@ -22,11 +22,16 @@ CENTRE = np.array([WIDTH / 2, 185.0])
 NECK = CENTRE + (0, 0.66 * FACE)  # what it tilts about
 CONFIDENT = 0.92
 SKIN_LUMA = 0.58
-# from eyes and mouth, in units of the distance between their middles: brow 0.43 above the eyes, chin 0.83 below the mouth
+# in units of the distance from eyes to mouth: brow above the eyes, chin below them, half the inner face's width
 BROW, CHIN, HALF_WIDTH = 0.43, 1.83, 0.86
-REACH = 155  # degrees: how far round the head is drawn
-PICTURED = 78  # degrees: how far round the picture shows it well
-CLOTHES = ((0.16, 0.2, 0.3), (0.45, 0.12, 0.13), (0.62, 0.62, 0.6), (0.2, 0.3, 0.22), (0.12, 0.12, 0.13), (0.4, 0.47, 0.6))
+GRID = 2  # px: how finely a turned head is worked out
+REACH = 180  # degrees: how far round the head is drawn
+PICTURED = 72  # degrees: how far round the picture shows it well
+CLOTHES = ((0.16, 0.2, 0.3), (0.45, 0.12, 0.13), (0.62, 0.62, 0.6)) + (
+    (0.2, 0.3, 0.22),
+    (0.12, 0.12, 0.13),
+    (0.4, 0.47, 0.6),
+)
 # half width over height, in faces, both from the face's centre
 SHOULDERS = ((0.68, 0.8, 1.0, 1.15, 1.4, 2.5, 3.6), (0.36, 0.52, 0.98, 1.2, 1.33, 1.42, 1.36))
 Array = np.ndarray
@@ -34,7 +39,7 @@ Array = np.ndarray
 
 @dataclass(frozen=True)
 class Head:
-    """RGB in [0, 1] with premultiplied alpha, float32: `head` (HEAD_ROWS, WIDTH, 4), `body` (HEIGHT, WIDTH, 4).
+    """RGB in [0, 1] and alpha, float32: `head` (HEAD_ROWS, WIDTH, 4), `body` (HEIGHT, WIDTH, 4), this premultiplied.
 
     `inner`: (HEAD_ROWS, WIDTH), 1 inside the inner face. `middle`, `half`: the head's middle and half width in each
     row, px. `top`: its first row. `skin`: a cheek's colour.
@@ -102,7 +107,7 @@ def cut_out(picture: Array, finder: Any) -> Head | None:
     aside = abs(columns_at_eyes.mean() - CENTRE[0]) if len(columns_at_eyes) else FACE
     if not (2.0 * half_face < at_eyes < 3.1 * half_face and aside < 0.07 * FACE):
         return None
-    if not 8 < top < CENTRE[1] - 0.85 * FACE or ragged(head_mask[:HEAD_ROWS], top) > 0.05:
+    if not 8 < top < CENTRE[1] - 0.85 * FACE or ragged(head_mask[:HEAD_ROWS], top) > 1:
         return None
     if person[inner > 0].mean() < 0.99 or not there[top : top + 3].any():
         return None
@@ -116,7 +121,7 @@ def cut_out(picture: Array, finder: Any) -> Head | None:
     gain = np.clip(SKIN_LUMA / float(skin @ (0.299, 0.587, 0.114)), 0.6, 2.2)
     filled, skin = np.minimum(filled * gain, 1).astype(np.float32), np.minimum(skin * gain, 1)
     canvas = np.minimum(canvas * gain, 255).astype(np.uint8)
-    head = np.dstack([filled[:HEAD_ROWS] * head_alpha[..., None], head_alpha]).astype(np.float32)
+    head = np.dstack([filled[:HEAD_ROWS], head_alpha]).astype(np.float32)
     return Head(head, torso(canvas, person & there, skin), inner[:HEAD_ROWS], middle, half, top, skin)
 
 
@@ -140,11 +145,13 @@ def segmented(canvas: Array, there: Array) -> Array:
 
 
 def ragged(mask: Array, top: int) -> float:
-    """How much of the upper head's hull is not head, and how unlike its sides are: a poor cut has bays and horns."""
+    """How far the upper head is from its hull and its mirror image; up to 1 is fine. A poor cut has bays and horns."""
     upper = mask[top : int(CENTRE[1])]
     hull = np.zeros(upper.shape, np.uint8)
     cv2.fillConvexPoly(hull, cv2.convexHull(cv2.findNonZero(upper.astype(np.uint8))), 1)
-    return 1 - float(upper.sum()) / float(hull.sum())
+    mirrored = upper[:, ::-1]  # CENTRE is the middle of the canvas
+    unlike = (upper ^ mirrored).sum() / (upper | mirrored).sum()
+    return max((1 - float(upper.sum()) / float(hull.sum())) / 0.045, float(unlike) / 0.17)
 
 
 def soft(mask: Array, shrink: float, blur: float) -> Array:
@@ -206,11 +213,11 @@ def torso(canvas: Array, person: Array, skin: Array) -> Array:
 
 def turn(head: Head, yaw: float, pitch: float) -> tuple[Array, Array]:
     """The head turned (degrees; yaw to its left is positive, pitch up): RGBA like `Head.head`, and its inner face."""
-    rows = np.arange(head.top - 1, HEAD_ROWS, 0.7)
-    half = np.interp(rows, np.arange(HEAD_ROWS), head.half)[:, None]
-    middle = np.interp(rows, np.arange(HEAD_ROWS), head.middle)[:, None]
+    rows = np.arange(head.top - 1, HEAD_ROWS, 0.7 * GRID, np.float32)
+    half = np.interp(rows, np.arange(HEAD_ROWS), head.half)[:, None].astype(np.float32)
+    middle = np.interp(rows, np.arange(HEAD_ROWS), head.middle)[:, None].astype(np.float32)
     rows = rows[:, None]
-    angle = np.radians(np.linspace(-REACH, REACH, 600))[None]
+    angle = np.radians(np.linspace(-REACH, REACH, 600 // GRID, dtype=np.float32))[None]
     deep = 1.1 * float(np.median(head.half[int(CENTRE[1] - 0.4 * FACE) : int(CENTRE[1])]))
     crown, chin = CENTRE[1] - 0.25 * FACE, CENTRE[1] + 0.55 * FACE
     upper = np.sqrt(np.clip(1 - ((crown - rows) / (crown - head.top + 6)) ** 2, 0, 1))
@@ -222,7 +229,8 @@ def turn(head: Head, yaw: float, pitch: float) -> tuple[Array, Array]:
     # a nose, from between the eyes to its tip
     tip = CENTRE[1] + 0.07 * FACE
     ridge = np.exp(-0.5 * ((middle + x - CENTRE[0]) / (0.075 * FACE)) ** 2) * (np.cos(angle) > 0)
-    along = np.clip((rows - tip + 0.38 * FACE) / (0.38 * FACE), 0, 1) * np.clip((tip + 0.1 * FACE - rows) / (0.1 * FACE), 0, 1)
+    along = np.clip((rows - tip + 0.38 * FACE) / (0.38 * FACE), 0, 1)
+    along = along * np.clip((tip + 0.1 * FACE - rows) / (0.1 * FACE), 0, 1)
     z = z + 0.17 * FACE * ridge * along
     # what the picture shows there; beyond, hair (or none) as above the forehead
     degrees = np.degrees(np.abs(angle)) + 0 * rows
@@ -233,30 +241,40 @@ def turn(head: Head, yaw: float, pitch: float) -> tuple[Array, Array]:
     back_v = head.top + (0.09 + 0.22 * share) * FACE
     behind = np.clip((degrees - PICTURED + 14) / 14, 0, 1) * np.clip((CENTRE[1] + 0.12 * FACE - rows) / 12, 0, 1)
     here = 1 - np.clip((degrees - 92) / 8, 0, 1) * np.clip((rows - CENTRE[1] - 0.2 * FACE) / 14, 0, 1)
-    light = (0.82 + 0.18 * np.cos(angle + np.radians(yaw))) / (0.82 + 0.18 * np.cos(angle))
+    light = (0.82 + 0.18 * np.cos(angle + yaw_)) / (0.82 + 0.18 * np.cos(angle))
     light = np.where(np.cos(angle) > 0, light, 0.85) + 0 * rows
-    yaw_, pitch_ = np.radians(yaw), np.radians(pitch)
+    yaw_, pitch_ = float(np.radians(yaw)), float(np.radians(pitch))
     across = middle + x * np.cos(yaw_) + z * np.sin(yaw_)
     depth = z * np.cos(yaw_) - x * np.sin(yaw_)
     level = CENTRE[1] - 0.05 * FACE
     down = level + (rows - level) * np.cos(pitch_) - depth * np.sin(pitch_)
     near = depth * np.cos(pitch_) + (rows - level) * np.sin(pitch_)
     facing = np.where(degrees < 90, 1.0, 0.0)
+    side = degrees * (rows < CENTRE[1])
     order = np.argsort((near * 32).astype(np.int16), axis=None, kind="stable")  # far ones first
-    i, j = np.round(down).astype(int).ravel()[order], np.round(across).astype(int).ravel()[order]
-    inside = (i >= 0) & (i < HEAD_ROWS) & (j >= 0) & (j < WIDTH)
+    i, j = (down / GRID).astype(int).ravel()[order], (across / GRID).astype(int).ravel()[order]
+    high, wide = HEAD_ROWS // GRID, WIDTH // GRID
+    inside = (down.ravel()[order] >= 0) & (i < high) & (j >= 0) & (j < wide)
     order, i, j = order[inside], i[inside], j[inside]
-    maps = np.zeros((HEAD_ROWS, WIDTH, 8), np.float32)  # the nearest is written last and stays
-    values = [np.broadcast_to(part, near.shape).ravel()[order] for part in (u, rows, light, facing, behind, here, back_u, back_v)]
-    maps[i, j] = np.stack(values, -1)
-    known = np.zeros((HEAD_ROWS, WIDTH), np.float32)
-    known[i, j] = 1
-    weight = cv2.blur(known, (3, 3))
-    maps = cv2.blur(maps, (3, 3)) / np.maximum(weight, 1e-6)[..., None]
-    solid = (weight > 0.3).astype(np.float32)
+    maps = np.zeros((high, wide, 10), np.float32)  # the nearest is written last and stays
+    values = (u, rows, light, facing, behind, here, back_u, back_v, 1, side)
+    maps[i, j] = np.stack([np.broadcast_to(part, near.shape).ravel()[order] for part in values], -1)
+    maps = cv2.blur(maps, (3, 3))
+    known = maps[..., 8:9].copy()
+    maps /= np.maximum(known, 1e-6)
+    known = (known[..., 0] > 0.3).astype(np.float32)
+    edge = cv2.dilate(maps, np.ones((3, 3)))  # so that nothing is mixed with what is beyond the edge
+    maps = np.where(known[..., None] > 0, maps, edge)
+    maps = cv2.resize(maps, (WIDTH, HEAD_ROWS), interpolation=cv2.INTER_LINEAR)
+    solid = (cv2.resize(known, (WIDTH, HEAD_ROWS), interpolation=cv2.INTER_LINEAR) > 0.5).astype(np.float32)
     drawn = cv2.remap(head.head, maps[..., 0], maps[..., 1], cv2.INTER_LINEAR)
     other = cv2.remap(head.head, maps[..., 6], maps[..., 7], cv2.INTER_LINEAR)
-    drawn = (drawn + (other - drawn) * maps[..., 4:5]) * maps[..., 5:6]
+    behind, here = maps[..., 4:5], maps[..., 5:6]
+    rgb = drawn[..., :3] + (other[..., :3] - drawn[..., :3]) * behind
+    # a head is solid: where its side is seen the picture's soft edge is not
+    solid_side = np.clip((maps[..., 9:10] - 40) / 15, 0, 1) * abs(np.sin(np.radians(yaw)))
+    alpha = np.maximum(drawn[..., 3:], np.maximum(behind, solid_side * here)) * here
+    drawn = np.dstack([rgb * alpha, alpha])
     inner = cv2.remap(head.inner, maps[..., 0], maps[..., 1], cv2.INTER_LINEAR) * (maps[..., 3] > 0.5) * solid
     _, parts = cv2.connectedComponents((inner > 0.5).astype(np.uint8))
     inner = inner * (parts == 1 + int(np.argmax(np.bincount(parts[parts > 0])[1:])))  # the largest

@@ -97,7 +97,8 @@ def one(job: Job, options: argparse.Namespace, command: str, builders: Builders,
         progress.event("done", input=str(job.source), output=str(job.target), regions=count)
     else:
         result = jobs.run(job, builders, progress)
-        progress.say(f"wrote {job.target} ({result['restored_frames']} of {result['frames']} frames restored)")
+        done = "restored" if catalog.task(job.task).invents else "changed"
+        progress.say(f"wrote {job.target} ({result['restored_frames']} of {result['frames']} frames {done})")
         if suspects := result.get("suspects"):
             progress.warn(f"{suspects} frames need a look before you publish this: see {result['report']}")
         progress.event("done", input=str(job.source), **result)

@@ -205,7 +205,7 @@ def account_of_run(job: Job, info: VideoInfo, plan: Path, progress: Progress) ->
     from restore_plugin.face_pages import report_page
 
     progress.say("writing the report")
-    account = people.account_of(info, plan, job.task, job.choice)
+    account = people.account_of(info, plan, job.task, job.choice, job.span)
     report = job.target.with_name(f"{job.target.stem}.report")
     people.write_account(account, report_page(account), report)
     return {"report": f"{report}.html", "suspects": len({suspect.frame for suspect in account.suspects})}
@@ -454,6 +454,7 @@ def preview(job: Job, build: Builders, seconds: float, picture: Path) -> int:
     before = frame.read_rgb(whole)
     if job.plan:
         plans.check(job.plan, job.task, job.source, (info.width, info.height))
+        job.choice.check(plans.labels(job.plan, job.task), job.plan.name)
         with plans.PlanReader(job.plan, job.task) as plan:
             regions = job.choice.of(plan.at(frame.index))
     else:

@@ -14,6 +14,7 @@ import cv2
 import numpy as np
 
 from ffmpeg_filters.frames import PlanesFrame
+from ffmpeg_filters.job import Span
 from ffmpeg_filters.reader import VideoInfo, read_frames
 from restore_plugin import plan as plans
 from restore_plugin.account import Account, Person, Shot, Suspect, merged
@@ -51,8 +52,8 @@ class Track:
         self.best = heapq.nlargest(SHOTS, self.best, key=lambda entry: (entry[0], -entry[1]))
 
 
-def account_of(info: VideoInfo, plan: Path, task: str, choice: Choice) -> Account:
-    """Reads the plan, then the video once for the pictures. Labels of nobody raise InputError."""
+def account_of(info: VideoInfo, plan: Path, task: str, choice: Choice, span: Span = Span()) -> Account:
+    """Of what a plan says of a span. Reads the plan, then the video once for the pictures."""
     tracks: dict[int, Track] = {}
     doubtful: list[tuple[int, Region]] = []
     counts = dict.fromkeys((FOUND, BETWEEN, BEYOND), 0)
@@ -61,6 +62,8 @@ def account_of(info: VideoInfo, plan: Path, task: str, choice: Choice) -> Accoun
     apart = max(1, round(APART_SECONDS * info.rate))
     with plans.PlanReader(plan, task) as reader:
         for index, regions in reader:
+            if index >= info.frames or not span.holds(times[index]):
+                continue
             frames_with_faces += 1
             for region in regions:
                 track = tracks.setdefault(region.id, Track())
@@ -71,7 +74,6 @@ def account_of(info: VideoInfo, plan: Path, task: str, choice: Choice) -> Accoun
                 counts[region.origin] += 1
                 if region.doubt:
                     doubtful.append((index, region))
-    choice.check({track.label for track in tracks.values()}, plan.name)
     pictures = {index: [region for at, region in doubtful if at == index] for index, _ in doubtful[:MOST_SUSPECTS]}
     chosen = {number: track.best for number, track in tracks.items()}
     shots, frames = photographed(info, chosen, pictures)

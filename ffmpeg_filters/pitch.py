@@ -21,7 +21,7 @@ Semitones = Callable[[float], float]  # at a time in seconds
 
 HOP_SECONDS = 0.0125  # half a grain: two periods of a deep voice fit into a whole one
 SEARCH_SECONDS = 0.007  # how far a grain may be moved: half a period of a deep voice
-NEARNESS = 0.05  # how much more alike (of 1) a place at the end of the search must be
+NEARNESS = 0.4  # how much more alike (of 1) a place at the end of the search must be than the one in its time
 TAPS, PHASES = 32, 512  # of the interpolation
 
 
@@ -120,8 +120,9 @@ class PitchShifter:
         energies = np.append(energy[length:], energy[-1])[:lags] - energy[:lags]
         own = float(np.square(follows, dtype=np.float64).sum())
         alike /= np.sqrt(own * np.maximum(energies, 0)) + 1e-9
-        alike -= NEARNESS * np.abs(np.arange(lags) - self._search) / self._search
-        best = int(np.argmax(alike))
+        best = int(np.argmax(alike - NEARNESS * np.abs(np.arange(lags) - self._search) / self._search))
+        while 0 < best < lags - 1 and max(alike[best - 1], alike[best + 1]) > alike[best]:  # to the top of its hill
+            best += 1 if alike[best + 1] > alike[best - 1] else -1
         part = 0.0
         if 0 < best < lags - 1 and (bend := alike[best - 1] - 2 * alike[best] + alike[best + 1]) < 0:
             part = float(np.clip((alike[best - 1] - alike[best + 1]) / (2 * bend), -0.5, 0.5))

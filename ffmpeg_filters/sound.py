@@ -19,7 +19,8 @@ from restore_plugin.errors import Refused
 KEPT = {"aac", "mp3", "mp2", "opus", "vorbis", "ac3", "eac3", "flac", "alac", "wavpack"}  # and every pcm_*
 LOSSLESS = ("flac", "alac", "wavpack", "pcm_")
 OPTIONS = {"vorbis": {"strict": "experimental"}}  # FFmpeg's own encoder, where libvorbis is not built in
-LEAST_BIT_RATE = 64_000  # bits/s a channel: what is encoded twice needs more than what was encoded once
+AGAIN = 1.5  # times the input's bit rate: at the same, a second encoding loses as much as the first did
+LEAST_BIT_RATE = 64_000  # bits/s a channel
 BIT_RATES = tuple(1000 * kilo for kilo in (64, 80, 96, 112, 128, 160, 192, 224, 256, 320, 384))  # where few are allowed
 
 
@@ -104,7 +105,7 @@ def _refusal(index: int, codec: str, why: str) -> Refused:
 
 
 def bit_rate_for(sound: Sound, size: int, length: Fraction) -> int:
-    """About the input's, and never so low that a second encoding would be heard."""
+    """The input's in bits/s, from its bytes and seconds; never too low for FFmpeg's encoders. 0 if nothing is lost."""
     if sound.codec.startswith(LOSSLESS):
         return 0
     mean = round(8 * size / length) if length else 0
@@ -113,9 +114,11 @@ def bit_rate_for(sound: Sound, size: int, length: Fraction) -> int:
 
 def try_out(sound: Sound) -> Sound:
     """With the bit rate that the encoder accepts, and the delay that it shows. Raises Refused."""
-    rates = [sound.bit_rate] if not sound.bit_rate else sorted({sound.bit_rate, *BIT_RATES}, key=_above(sound.bit_rate))
+    wanted = round(AGAIN * sound.bit_rate)
+    # that, or what is next above it, or what is next below
+    rates = sorted({wanted, sound.bit_rate, *BIT_RATES}, key=lambda rate: (rate < wanted, abs(rate - wanted)))
     failure: Exception | None = None
-    for rate in rates:
+    for rate in rates if wanted else [0]:
         attempt = replace(sound, bit_rate=rate)
         try:
             encoder = attempt.open(0)
@@ -127,11 +130,6 @@ def try_out(sound: Sound) -> Sound:
         return replace(attempt, frame_samples=encoder.frame_size, delay_samples=-packets[0].pts)
     assert failure is not None
     raise _refusal(sound.stream, sound.codec, f"no {sound.layout} sound of {sound.rate} Hz ({reason(failure)})")
-
-
-def _above(wanted: int) -> Any:
-    """Order of rates to try: the one wanted, then what is next above it, then what is next below."""
-    return lambda rate: (rate < wanted, abs(rate - wanted))
 
 
 def common_rate(sounds: Iterable[Sound]) -> int:

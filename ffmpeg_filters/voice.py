@@ -186,6 +186,8 @@ class Segment:
             yield from self._encode_shifted(self._shifter.feed(to_float(samples)))
 
     def end(self) -> Iterator[av.Packet[Any]]:
+        if self.end_pts == self._start:
+            return
         if self._shifter is not None:
             yield from self._encode_shifted(self._shifter.end())
         yield from self._own(self._encoder.encode())
@@ -273,7 +275,7 @@ class Voice:
         """Feed a frame at its time, which is the count of samples unless the packets' times say clearly otherwise."""
         rate = self.sound.rate
         array = frame.to_ndarray()
-        samples = array if frame.format.is_planar else array.reshape(-1, len(frame.layout.channels)).T
+        samples = array if frame.format.is_planar else array.reshape(-1, frame.layout.nb_channels).T
         clock = self._segment.end_pts if self._segment else 0
         pts = clock if frame.pts is None or frame.time_base is None else round(frame.pts * frame.time_base * rate)
         gap = max(round(GAP_SECONDS * rate), 4 * self.sound.frame_samples)

@@ -96,6 +96,25 @@ ROWS = (
         nothing_found="Nothing to sharpen was found{where}. The image is unchanged.",
     ),
     Row(
+        procedure="plug-in-restore-hide-faces",
+        label="_Hide Faces...",
+        blurb="Cover all faces of a picture",
+        help="Finds the faces inside the selection, or everywhere if nothing is selected, and covers them so that "
+        "nobody can tell who they are. Look at the result: a face that is turned away or half hidden may be missed.",
+        doing="Hide Faces",
+        layer_name="Faces hidden",
+        task="automosaic",
+        methods=(
+            ("blocks", "Blocks", "Blocks of random shades: nothing of the face shows"),
+            ("solid", "Black", "One colour"),
+            ("blur", "Blur", "A strong blur. It can tell who it is to somebody who compares"),
+            ("pixelate", "Plain mosaic", "Large blocks. They can tell who it is to somebody who compares"),
+        ),
+        searches=True,
+        nothing_found="No face was found{where}. The image is unchanged.",
+        invents=False,
+    ),
+    Row(
         procedure="plug-in-restore-find-mosaics",
         label="_Find Mosaics...",
         blurb="Select the pixelated places of a layer",
@@ -103,6 +122,16 @@ ROWS = (
         doing="Find Mosaics",
         finder="mosaic",
         nothing_found="No mosaic was found{where}. The selection is as it was.",
+        invents=False,
+    ),
+    Row(
+        procedure="plug-in-restore-find-faces",
+        label="Find _Faces...",
+        blurb="Select the faces of a layer",
+        help="Looks for faces in the layer and selects them. The pixels stay as they are.",
+        doing="Find Faces",
+        finder="face",
+        nothing_found="No face was found{where}. The selection is as it was.",
         invents=False,
     ),
 )

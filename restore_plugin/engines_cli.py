@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from restore_plugin import catalog
+from restore_plugin.commands import add_actions
 from restore_plugin.errors import InputError, OutputError
 
 if TYPE_CHECKING:
@@ -28,22 +29,16 @@ copy its files into the folder that `engines list` names there. Every engine is 
 def add_commands(commands: Any) -> None:
     """Enter `engines` and what stands below it. `commands`: what argparse's add_subparsers returned."""
     summary = "list, build, check and clear what runs the networks"
-    own = commands.add_parser("engines", help=summary, description=f"{summary[0].upper()}{summary[1:]}.")
-    below = own.add_subparsers(metavar="ACTION", required=True)
-    made = {}
-    for name, command, text in (
+    actions = (
         ("list", list_, "the backends with what they run on here, and the engines in the cache"),
         ("build", build, "compile networks before they are needed, for this machine or for others"),
         ("check", check, "run every network on every backend here, and compare with the stored answers"),
         ("clear", clear, "remove every engine from the cache"),
-    ):
-        made[name] = below.add_parser(
-            name,
-            help=text,
-            description=BUILD_HELP if name == "build" else f"{text[0].upper()}{text[1:]}.",
-        )
-        made[name].add_argument("--json", action="store_true", help="one JSON object on standard output")
-        made[name].set_defaults(command=command)
+    )
+    made = add_actions(commands, "engines", summary, actions)
+    for action in made.values():
+        action.add_argument("--json", action="store_true", help="one JSON object on standard output")
+    made["build"].description = BUILD_HELP
     add = made["build"].add_argument
     add("--target", default="auto", metavar="NAME[:DEVICE]", help="auto (default), rtx, tensorrt, openvino ...")
     add("--precision", default="auto", help=catalog.PRECISION_HELP)

@@ -70,7 +70,7 @@ class Hide:
         if mask is None:
             mask = np.ones((height, width), bool)
         cover = self._cover(pixels, mask, region or Region(Box(0, 0, width, height)))
-        return np.where(mask[..., None], np.clip(cover, 0, 1), pixels).astype(np.float32)
+        return np.where(mask[..., None], cover, pixels).astype(np.float32, copy=False)
 
 
 def blocks(engine: Engine | None, options: RestoreOptions, support: Support) -> Hide:
@@ -130,15 +130,14 @@ def whole_box(region: Region) -> Box:
 
 
 def shaded_blocks(pixels: Pixels, mask: Mask, region: Region) -> Pixels:
-    seen = pixels[~mask]
-    colour = seen.mean(axis=0, dtype=np.float64) if len(seen) else np.array(GREY)
+    colour = cv2.mean(pixels, (~mask).view(np.uint8))[:3] if not mask.all() else GREY
     box, (columns, rows) = whole_box(region), BLOCKS_CELLS
-    steps = np.linspace(-SHADES, SHADES, columns * rows, dtype=np.float32)
-    shades = np.random.default_rng(abs(region.id)).permutation(steps).reshape(rows, columns)
+    shades = np.random.default_rng(abs(region.id)).permutation(np.linspace(-SHADES, SHADES, columns * rows))
+    # no block is cut off at black or white
+    cells = np.clip(colour, SHADES, 1 - SHADES) + shades.reshape(rows, columns, 1)
     row = cells_of(pixels.shape[0], box.y, box.height, rows)
     column = cells_of(pixels.shape[1], box.x, box.width, columns)
-    # no block is cut off at black or white
-    return np.clip(colour, SHADES, 1 - SHADES) + shades[row][:, column, None]
+    return cells.astype(np.float32)[row][:, column]
 
 
 def cells_of(length: int, low: int, size: int, cells: int) -> npt.NDArray[np.int64]:
@@ -163,7 +162,8 @@ def cell_means(pixels: Pixels, mask: Mask, region: Region) -> Pixels:
 def smooth_means(pixels: Pixels, mask: Mask, region: Region) -> Pixels:
     y_edges, x_edges = cell_edges(pixels, region, BLUR_CELLS)
     means = mosaic.cell_sums(pixels, y_edges, x_edges) / mosaic.cell_areas(y_edges, x_edges)[..., None]
-    return mosaic.resample(mosaic.cells_to_pixels(y_edges), mosaic.cells_to_pixels(x_edges), means)
+    smooth = mosaic.resample(mosaic.cells_to_pixels(y_edges), mosaic.cells_to_pixels(x_edges), means)
+    return np.clip(smooth, 0, 1)  # bicubic interpolation goes a little beyond
 
 
 def as_colour(colour: tuple[float, float, float]) -> Pixels:

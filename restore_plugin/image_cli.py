@@ -290,7 +290,8 @@ def restore(job: Job, tools: Tools, overwrite: bool) -> list[Region]:
         raise InputError(f"{job.target} is there already; choose another name with -o, or pass --overwrite")
     regions = regions_of(still, tools)
     pixels = PictureRestorer(tools.restorer, None)(still.pixels, regions)
-    mark = f"restored by restore-plugin ({tools.options.method.task}, {tools.options.method.name}): {HONESTY}"
+    by = f"by restore-plugin ({tools.options.method.task}, {tools.options.method.name})"
+    mark = f"restored {by}: {HONESTY}" if catalog.task(tools.options.method.task).invents else f"changed {by}"
     if not stills.write(replace(still, pixels=pixels), job.target, mark):
         print(f"{PROGRAM}: {job.target}: no free place in its metadata to say that it was restored", file=sys.stderr)
     return regions
@@ -323,7 +324,9 @@ def regions_of(still: Still, tools: Tools) -> list[Region]:
     if block is not None:
         corner = [options.phase or ((region.box.x, region.box.y) if given else region.phase) for region in regions]
         return [replace(region, block=block, phase=phase) for region, phase in zip(regions, corner, strict=True)]
-    return measured(regions, frame, tools.finder) if given else regions
+    if not given or not catalog.task(options.method.task).measures:
+        return regions
+    return measured(regions, frame, tools.finder)
 
 
 def announce(job: Job, regions: Sequence[Region], seconds: float, arguments: argparse.Namespace) -> None:
@@ -335,7 +338,8 @@ def announce(job: Job, regions: Sequence[Region], seconds: float, arguments: arg
         print(json.dumps(done), flush=True)
     elif not arguments.quiet:
         count = f"{len(regions)} region{'s' if len(regions) > 1 else ''}"
-        print(f"{job.source} -> {job.target}: {count}, {seconds:.1f} s; {HONESTY}", flush=True)
+        note = f"; {HONESTY}" if catalog.task(arguments.task).invents else ""
+        print(f"{job.source} -> {job.target}: {count}, {seconds:.1f} s{note}", flush=True)
 
 
 def one_line(error: Exception) -> str:

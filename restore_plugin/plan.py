@@ -7,8 +7,8 @@ The first line describes the plan and the video it is for; every further line is
                                                 "phase": [3.0, 1.0], "confidence": 0.97, "outline": [[[x, y], ...]]}]}
 
 All in pixels of the stored frame. `outline`, `id` and `confidence` may be left out. Faces also have a `label` (who it
-is), `maybe` (others whom it may be) and an `origin` (how it is known in this frame: "found", where it is left out;
-"between" two sightings; "beyond" the first or last) and a `doubt`, in frames that a person should look at.
+is), `maybe` (others whom it may be), an `origin` (how it is known in this frame: "found", where it is left out; "between"
+two sightings; "beyond" the first or last), a `doubt` in frames that a person should look at, and `soft` edges, in px.
 """
 
 from __future__ import annotations
@@ -53,6 +53,8 @@ def region_to_json(region: Region) -> dict[str, Any]:
         entry["maybe"] = list(region.maybe)
     if region.origin != FOUND:
         entry["origin"] = region.origin
+    if region.soft:
+        entry["soft"] = region.soft
     if region.doubt:
         entry["doubt"] = region.doubt
     if region.outline:
@@ -88,6 +90,7 @@ def region_from_json(entry: Mapping[str, Any]) -> Region:
         origin,
         tuple(str(label) for label in entry.get("maybe", ())),
         str(entry.get("doubt", "")),
+        max(0, int(entry.get("soft", 0))),
     )
 
 

@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 
 from restore_plugin.errors import InputError
-from restore_plugin.types import Box, Finder, Frame, Mask, Pixels, Region, Restorer
+from restore_plugin.types import Box, Finder, Frame, Luma, Mask, Pixels, Region, Restorer
 
 UNCHANGED = 2.0**-17  # of [0, 1]: less than a level of 16 bits; such pixels are not written, so they stay as decoded
 
@@ -48,18 +48,29 @@ def restore_frame(
         local = inside.shift(-around.x, -around.y)
         mask: Mask = np.zeros((around.height, around.width), bool)
         mask[local.box.slices] = inside.mask()
-        if taken is not None:
+        if taken is not None and not region.soft:  # soft edges are laid over each other
             mask &= ~taken[around.slices]
             taken[around.slices] |= mask
         if not mask.any():
             continue
         pixels = frame.read_rgb(around)
         out = restorer(pixels, mask, [neighbour[around.slices] for neighbour in neighbours], local)
+        if region.soft:
+            out = pixels + (out - pixels) * fading(mask, around, picture, region.soft)[..., None]
         rows, columns = local.box.slices
         changed = np.abs(out[rows, columns] - pixels[rows, columns]).max(axis=2) > UNCHANGED
         frame.write_rgb(inside.box, out[rows, columns], mask[rows, columns] & changed)
         done += 1
     return done
+
+
+def fading(mask: Mask, place: Box, picture: Box, soft: int) -> Luma:
+    """(H, W) in [0, 1]: from 0 outside of a mask at `place` to 1 `soft` px inside; none at the picture's own edges."""
+    sides = (place.y > 0, place.bottom < picture.bottom, place.x > 0, place.right < picture.right)
+    top, bottom, left, right = (int(inside) for inside in sides)
+    framed = cv2.copyMakeBorder(mask.astype(np.uint8), top, bottom, left, right, cv2.BORDER_CONSTANT, value=0)
+    distance = cv2.distanceTransform(framed, cv2.DIST_L2, 5)[top : top + place.height, left : left + place.width]
+    return np.clip(distance / (soft + 1), 0, 1).astype(np.float32)
 
 
 def regions_under(mask: Mask) -> list[Region]:

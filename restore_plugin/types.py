@@ -71,7 +71,8 @@ class Box:
 class Region:
     """One place to restore in one frame.
 
-    `outline`: polygons in picture coordinates (filled, even-odd) inside `box`; empty = the whole box.
+    `outline`: polygons in picture coordinates (filled, even-odd) inside `box`; empty = the whole box. `soft`: px inside
+    of it over which the change fades in.
     `block`, `phase` (mosaics only): size of the blocks and position of one grid line, (x, y) in px; need not be whole.
     Faces only: `label`, who it is ("person-2"), empty where that is not known; `maybe`, others whom it may be as well;
     `origin`, how it is known in this frame, one of ORIGINS; `doubt`, why a person should look at this frame.
@@ -87,6 +88,7 @@ class Region:
     origin: str = FOUND
     maybe: tuple[str, ...] = ()
     doubt: str = ""
+    soft: int = 0
 
     def mask(self) -> Mask:
         """(box.height, box.width): True inside the outline."""

@@ -22,6 +22,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import IO, Any
 
+from restore_plugin.commands import add_actions
 from restore_plugin.errors import InputError, OutputError, RestoreError
 from restore_plugin.worker_client import START_SECONDS, WorkerError, check_directory, connect, default_directory, reach
 
@@ -47,18 +48,15 @@ class WorkerFailed(RestoreError):
 def add_commands(commands: Any) -> None:
     """Enter `worker` and what stands below it. `commands`: what argparse's add_subparsers returned."""
     summary = "the service for GIMP and other hosts: start it, stop it, ask how it is"
-    own = commands.add_parser("worker", help=summary, description=f"{summary[0].upper()}{summary[1:]}.")
-    below = own.add_subparsers(metavar="ACTION", required=True)
-    made = {}
-    for name, command, text in (
+    actions = (
         ("start", start, "start it detached; returns when it answers"),
         ("run", run, "run it here, until Ctrl-C"),
         ("status", status, "what it is doing; exit code 1 where none runs"),
         ("stop", stop, "let it finish its work and leave"),
-    ):
-        made[name] = below.add_parser(name, help=text, description=f"{text[0].upper()}{text[1:]}.")
-        made[name].add_argument("--directory", type=Path, default=default_directory(), help="default: %(default)s")
-        made[name].set_defaults(command=command)
+    )
+    made = add_actions(commands, "worker", summary, actions)
+    for action in made.values():
+        action.add_argument("--directory", type=Path, default=default_directory(), help="default: %(default)s")
     for name in ("start", "run"):
         add = made[name].add_argument
         add("--idle-minutes", type=float, default=15.0, help="it leaves after so long without work; 0: it stays (15)")

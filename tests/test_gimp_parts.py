@@ -78,10 +78,12 @@ def test_grow() -> None:
 def test_the_table_has_what_the_library_has() -> None:
     """Nothing is forgotten; rows that are ahead of the library are not offered."""
     rows = {row.task: row for row in table.ROWS if row.task}
+    left_out = {"picture", "review"}  # one needs a file, the other hides nothing
     for task in catalog.TASKS:
         row = rows[task.name]
         assert row.methods[0][0] == task.default
-        assert {name for name, _, _ in row.methods} == {each.name for each in catalog.METHODS if each.task == task.name}
+        methods = {each.name for each in catalog.METHODS if each.task == task.name}
+        assert {name for name, _, _ in row.methods} == methods - left_out
         assert row.invents == task.invents
         assert row.searches == (task.finder is not None)
     assert {row.finder for row in table.ROWS if row.finder} >= {row.name for row in catalog.FINDERS}

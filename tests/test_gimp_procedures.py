@@ -12,14 +12,17 @@ from typing import Any
 
 import numpy as np
 import pytest
+from faces import detector
 from gimp.required import cases_of, gimp_session
 from gimp.session import Session
 from PIL import Image
+from skimage import data
 
 import restore_plugin
 
 FILES = ("pixel_cases", "image_cases")
 NAMES = [name for file in FILES for name in cases_of(file)]
+FACES = cases_of("face_cases")
 WIDTH, HEIGHT = 160, 120
 SCHEME_ERROR = 70  # GIMP's exit code
 
@@ -58,6 +61,19 @@ def test_nothing_is_left_behind(results: dict[str, Any], session: Session) -> No
     assert list((session.runtime / "pixels").iterdir()) == []
     names = {path.name for path in session.runtime.iterdir()}
     assert names <= {"worker.sock", "worker.lock", "worker.log", "pixels"}
+
+
+@pytest.fixture(scope="module")
+def face_results(session: Session) -> dict[str, Any]:
+    detector()
+    half = np.asarray(Image.fromarray(data.astronaut()).resize((256, 256), Image.Resampling.BOX))
+    Image.fromarray(half).save(session.folder / "face.png")
+    return session.cases("face_cases")
+
+
+@pytest.mark.parametrize("name", FACES)
+def test_faces(face_results: dict[str, Any], name: str) -> None:
+    assert "error" not in face_results[name], face_results[name]["error"]
 
 
 @pytest.fixture(scope="module")

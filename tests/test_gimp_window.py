@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from faces import detector
 from gimp.required import cases_of, gimp_session, window_host
 from gimp.session import Session
 from PIL import Image
@@ -61,6 +62,7 @@ def session() -> Iterator[Session]:
 def results(session: Session) -> dict[str, Any]:
     picture = session.folder / "portrait.png"
     portrait().save(picture)
+    Image.fromarray(skimage_data.astronaut()).save(session.folder / "face.png")
     told = session.window("window_cases", picture)
     if folder := os.environ.get("RESTORE_TEST_SCREENSHOTS"):
         for dump in session.folder.glob("*.xwd"):
@@ -72,6 +74,8 @@ def results(session: Session) -> dict[str, Any]:
 
 @pytest.mark.parametrize("name", cases_of("window_cases"))
 def test_step(results: dict[str, Any], name: str) -> None:
+    if "faces" in name:
+        detector()
     assert "error" not in results[name], results[name]["error"]
 
 

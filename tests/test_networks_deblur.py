@@ -4,7 +4,6 @@ import importlib.util
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
@@ -15,7 +14,9 @@ if importlib.util.find_spec("torch") is None and os.environ.get("REQUIRE_TORCH")
 
 import torch
 import torch.nn.functional as F
+import torch_tests
 from torch import Tensor, nn
+from torch_tests import convolution, count, learn
 
 from restore_plugin import deblur
 from restore_plugin.networks import blurnet as blurnet_network
@@ -27,24 +28,7 @@ from restore_plugin.tiling import TileRule, run_tiled
 from restore_plugin.training import adversarial, blur, data, export
 from restore_plugin.training.drafts import blurnet, deblurgan
 
-
-@pytest.fixture(autouse=True)
-def calm() -> Any:
-    """One thread, as two that wait for each other are slow beside others; the other tests keep theirs."""
-    torch.manual_seed(0)
-    threads, theirs = torch.get_num_threads(), cv2.getNumThreads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-    cv2.setNumThreads(theirs)
-
-
-def count(network: nn.Module) -> int:
-    return sum(parameter.numel() for parameter in network.parameters())
-
-
-def convolution(inputs: int, outputs: int, kernel: int) -> int:
-    return inputs * outputs * kernel**2 + outputs
+calm = pytest.fixture(autouse=True)(torch_tests.calm)
 
 
 def convolutions(network: nn.Module) -> list[tuple[int, int, int, int]]:
@@ -257,21 +241,6 @@ def pair(side: int = 64) -> tuple[Tensor, Tensor]:
     return torch.from_numpy(blurry.transpose(0, 3, 1, 2).copy()), torch.from_numpy(sharp.transpose(0, 3, 1, 2).copy())
 
 
-def learn(network: nn.Module, loss: Callable[[], Tensor], steps: int, rate: float) -> list[float]:
-    optimiser = torch.optim.AdamW(network.parameters(), lr=rate, betas=(0.9, 0.99))
-    losses = []
-    for step in range(steps):
-        for group in optimiser.param_groups:
-            group["lr"] = rate * min(1, (step + 1) / 10)
-        value = loss()
-        optimiser.zero_grad()
-        value.backward()
-        nn.utils.clip_grad_norm_(network.parameters(), 1.0)
-        optimiser.step()
-        losses.append(value.item())
-    return losses
-
-
 def test_blurnet_overfits_one_batch() -> None:
     network, batch = BlurNet(), pair()
     losses = learn(network, lambda: blurnet.loss(network, batch), 50, 1e-3)
@@ -407,7 +376,7 @@ def test_pairs_without_a_video(library: data.Library) -> None:
 
 def test_validation_tells_gains(library: data.Library, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(blurnet, "HELD_OUT", (2, 64))
-    found = blurnet.validator(library, tmp_path, restored=lambda network, picture: picture)(BlurNet())
+    found = blurnet.validator(library, tmp_path)(torch.zeros_like)
     kinds = [kind for kind in (*blurnet.KINDS, "frames") if kind != "sharp"]
     assert set(found) == {"sharp", *kinds, *(f"{kind}_gain" for kind in kinds)}
     assert found["sharp"] > 75  # nothing was added

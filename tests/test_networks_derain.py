@@ -4,7 +4,6 @@ import importlib.util
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
@@ -15,7 +14,9 @@ if importlib.util.find_spec("torch") is None and os.environ.get("REQUIRE_TORCH")
 
 import torch
 import torch.nn.functional as F
+import torch_tests
 from torch import Tensor, nn
+from torch_tests import convolution, count, learn
 
 from restore_plugin.networks.did_mdn import DIDMDN, MULTIPLE, STREAMS, MultiStreamDenseNetwork, Residual, Transition
 from restore_plugin.networks.prenet import ConvLSTM, PReNet
@@ -24,23 +25,7 @@ from restore_plugin.training import export
 SIZES = {0: "batch", 2: "height", 3: "width"}
 
 
-@pytest.fixture(autouse=True)
-def calm() -> Any:
-    """One thread, as two that wait for each other are slow beside others; the other tests keep theirs."""
-    torch.manual_seed(0)
-    threads, theirs = torch.get_num_threads(), cv2.getNumThreads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-    cv2.setNumThreads(theirs)
-
-
-def count(network: nn.Module) -> int:
-    return sum(parameter.numel() for parameter in network.parameters())
-
-
-def convolution(inputs: int, outputs: int, kernel: int) -> int:
-    return inputs * outputs * kernel**2 + outputs
+calm = pytest.fixture(autouse=True)(torch_tests.calm)
 
 
 def rainy(size: int, random: np.random.Generator) -> tuple[Tensor, Tensor, Tensor]:
@@ -279,25 +264,10 @@ def test_evaluation_is_deterministic(name: str) -> None:
     assert all(torch.equal(value, before[key]) for key, value in network.state_dict().items())
 
 
-def overfit(network: nn.Module, loss: Callable[[], Tensor], steps: int, rate: float) -> list[float]:
-    optimiser = torch.optim.AdamW(network.parameters(), lr=rate, betas=(0.9, 0.99))
-    losses = []
-    for step in range(steps):
-        for group in optimiser.param_groups:
-            group["lr"] = rate * min(1, (step + 1) / 10)
-        value = loss()
-        optimiser.zero_grad()
-        value.backward()
-        nn.utils.clip_grad_norm_(network.parameters(), 1.0)
-        optimiser.step()
-        losses.append(value.item())
-    return losses
-
-
 def test_prenet_overfits_one_batch() -> None:
     picture, clean, _ = rainy(32, np.random.default_rng(3))
     network = PReNet(stages=2)  # of the same weights
-    losses = overfit(network, lambda: (network(picture[1:]) - clean[1:]).abs().mean(), 40, 3e-3)
+    losses = learn(network, lambda: (network(picture[1:]) - clean[1:]).abs().mean(), 40, 3e-3)
     assert np.mean(losses[-3:]) < 0.6 * losses[0], losses[::10]
 
 
@@ -312,7 +282,7 @@ def test_did_mdn_overfits_one_batch() -> None:
         streaks = (found.classified - (picture - clean)).abs().mean()
         return last[1] + streaks + 0.05 * F.cross_entropy(found.density, label)
 
-    losses = overfit(network, loss, 40, 3e-3)
+    losses = learn(network, loss, 40, 3e-3)
     assert np.mean(losses[-3:]) < 0.6 * losses[0], losses[::10]
     assert last[1] < 0.6 * (picture - clean).abs().mean()
     assert torch.equal(last[0].argmax(1), label)

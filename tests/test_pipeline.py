@@ -13,7 +13,7 @@ import restore_plugin
 from restore_plugin.errors import InputError, NothingFound
 from restore_plugin.pipeline import ArrayFrame, PictureRestorer, ahead, flow, with_neighbours
 from restore_plugin.regions import UNCHANGED, clip, regions_under, restore_frame, whole
-from restore_plugin.types import Box, Needs, Region
+from restore_plugin.types import Box, Frame, Needs, Region
 
 
 class Counter:

@@ -32,7 +32,7 @@ from PIL import Image, ImageCms, JpegImagePlugin, PngImagePlugin
 from restore_plugin import catalog, image_cli, stills
 from restore_plugin.errors import InputError, OutputError, Refused, RestoreError
 from restore_plugin.regions import regions_under
-from restore_plugin.types import Box, Luma, Mask, Region
+from restore_plugin.types import Box, Frame, Mask, Region
 
 Samples = np.ndarray[Any, Any]
 

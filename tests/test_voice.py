@@ -257,8 +257,11 @@ class TestMuted:
             one, other = muted.before.between(start, end), muted.after.between(start, end)
             if muted.tune.codec in LOSSLESS:
                 np.testing.assert_array_equal(other, one)
-            else:  # encoded a second time
-                assert np.square(one - other).sum() < 0.03 * np.square(one).sum()
+            else:  # encoded a second time: about as far from the first time's as that was from the truth
+                first = round((start - muted.tune.start) * muted.before.rate)
+                truth = muted.tune.samples[:, max(0, first) : first + one.shape[1]]
+                one, other = one[:, max(0, -first) :], other[:, max(0, -first) :]
+                assert np.square(one - other).sum() < 2 * np.square(one - truth).sum()
 
     def test_start_and_end(self, muted: Pair) -> None:
         """To a codec's frame: its delay may come before, as silence, where the container cannot say otherwise."""
@@ -316,7 +319,7 @@ def test_sound_before_the_first_frame_and_after_the_last(
 
 
 @pytest.mark.parametrize(
-    ("codec", "suffix"), [("flac", ".mkv"), ("pcm_s16le", ".mov"), ("aac", ".mkv"), ("aac", ".mp4")]
+    ("codec", "suffix"), [("flac", ".mkv"), ("pcm_s16le", ".mkv"), ("aac", ".mkv"), ("aac", ".mp4")]
 )
 def test_a_gap_in_the_sound_stays(tmp_path: Path, codec: str, suffix: str) -> None:
     """What follows it is not moved up; and it is a gap still, where the container told it to begin with."""
@@ -326,7 +329,7 @@ def test_a_gap_in_the_sound_stays(tmp_path: Path, codec: str, suffix: str) -> No
     for time in (0.1, 1.6, 2.6):
         one, other = before.between(time - 0.05, time + 0.08), after.between(time - 0.05, time + 0.08)
         assert np.abs(one).max() > 0.1
-        assert abs(late_by(one[0], other[0])) <= 1
+        assert abs(late_by(one[0], other[0])) <= (48 if suffix == ".mkv" else 1)  # which counts milliseconds
     assert np.abs(after.between(0.85, 1.15)).max() < 0.01
 
 
@@ -334,13 +337,13 @@ def test_a_gap_in_the_sound_stays(tmp_path: Path, codec: str, suffix: str) -> No
 def test_times_that_do_not_follow_on_each_other(tmp_path: Path, late: float, heard: float) -> None:
     """Less than packets' times can tell is no jump; more moves what follows, as a player would."""
     tune = Tune("pcm_s16le", clicks(), shift_after=late)
-    source = film(tmp_path / "in.mov", [tune], seconds=4)
+    source = film(tmp_path / "in.mkv", [tune], seconds=4)
     after = hear(change(source, VoiceOptions(mute=((0.2, 0.4),)))).between(0, 4)[0]
     for time in (1.1, 1.6, 2.1, 2.6):
         moved = time + heard * (time > 1.5)
         first = round((moved - 0.05) * 48000)
         piece = tune.samples[0, round((time - 0.05) * 48000) :][: round(0.13 * 48000)]
-        assert abs(late_by(piece, after[first : first + len(piece)])) <= 0.0013 * 48000 * (heard == 0) + 48
+        assert abs(late_by(piece, after[first : first + len(piece)])) <= 0.001 * 48000 + 0.0012 * 48000 * (heard == 0)
 
 
 SEMITONES = [-12, -5, -0.5, 4, 7.25, 12]
@@ -357,7 +360,7 @@ def test_a_tone_moves_by_the_semitones(tmp_path: Path, semitones: float) -> None
     assert np.std(sound) == pytest.approx(np.std(tone(440)), rel=0.02)
     spectrum = np.abs(np.fft.rfft(sound[0] * np.hanning(sound.shape[1]))) ** 2
     best = int(np.argmax(spectrum))
-    assert spectrum[best - 30 : best + 31].sum() > 0.9999 * spectrum.sum()  # 40 dB above all that was not there
+    assert spectrum[best - 30 : best + 31].sum() > 0.999999 * spectrum.sum()  # 60 dB above all that was not there
 
 
 @pytest.mark.parametrize(("codec", "suffix"), [("aac", ".mp4"), ("libopus", ".webm"), ("libmp3lame", ".mkv")])
@@ -527,10 +530,10 @@ def test_a_video_without_sound(tmp_path: Path) -> None:
 
 
 def test_a_codec_without_an_encoder_is_refused_before_work(tmp_path: Path) -> None:
-    source = film(tmp_path / "in.mkv", [Tune("flac", clicks()), Tune("adpcm_ms", clicks())])
+    source = film(tmp_path / "in.avi", [Tune("libmp3lame", clicks()), Tune("adpcm_ms", clicks())])
     with pytest.raises(Refused, match=r"audio track 2 \(adpcm_ms\).*convert it first"):
         change(source, VoiceOptions(pitch=3))
-    assert [path.name for path in tmp_path.iterdir()] == ["in.mkv"]
+    assert [path.name for path in tmp_path.iterdir()] == ["in.avi"]
 
 
 def test_a_damaged_packet_is_a_gap_and_no_more(tmp_path: Path) -> None:
@@ -548,10 +551,8 @@ def test_a_damaged_packet_is_a_gap_and_no_more(tmp_path: Path) -> None:
 
 def test_sound_that_was_lost_on_the_way_is_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     source = film(tmp_path / "in.mkv", [Tune("flac", clicks())])
-    own = Segment.feed
-    monkeypatch.setattr(
-        Segment, "feed", lambda self, samples, pts: own(self, samples, pts) if pts < 96000 else iter(())
-    )
+    own = Segment._own
+    monkeypatch.setattr(Segment, "_own", lambda self, packets: own(self, [p for p in packets if p.pts < 96000]))
     with pytest.raises(OutputError, match="audio track 1"):
         change(source, VoiceOptions(mute=(SPAN,)))
     assert [path.name for path in tmp_path.iterdir()] == ["in.mkv"]
@@ -560,10 +561,10 @@ def test_sound_that_was_lost_on_the_way_is_noticed(tmp_path: Path, monkeypatch: 
 @pytest.mark.parametrize("options", [VoiceOptions(mute=((1, 2),)), VoiceOptions(pitch=4)], ids=["mute", "pitch"])
 def test_memory_does_not_grow_with_the_length(tmp_path: Path, options: VoiceOptions) -> None:
     peaks = []
-    for seconds in (20, 80):
+    for seconds in (8, 32):
         source = film(tmp_path / "in.mkv", [Tune("pcm_s16le", tone(300, 8000, seconds), 8000)], seconds)
         tracemalloc.start()
         change(source, options)
         peaks.append(tracemalloc.get_traced_memory()[1])
         tracemalloc.stop()
-    assert peaks[1] < peaks[0] + 8000 * 60  # less than a byte for each sample that was added
+    assert peaks[1] < peaks[0] + 8000 * 24  # less than a byte for each sample that was added

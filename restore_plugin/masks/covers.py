@@ -15,6 +15,7 @@ Quad: TypeAlias = npt.NDArray[Any]  # (4,) or (n, 4) float32: x0, y0, x1, y1 in 
 
 CORNERS = 32  # of the polygon that stands for an ellipse
 STEADY = 2  # frames to either side over which a cover is steadied
+SOFT = 0.08  # of half a cover's side: how wide its edge fades; less than what the margin adds to a face
 MOTION = 0.6  # of a frame's movement is added to either side: a moving face is smeared over its way
 
 
@@ -41,7 +42,7 @@ def cover(
     if inside.area == 0:  # a face that has left: nothing to cover
         inside = Box(int(np.clip(box.x, 0, width - 1)), int(np.clip(box.y, 0, height - 1)), 1, 1)
     outline = () if options.boxes else (ellipse(middle_x, middle_y, side_x, side_y),)
-    return Region(inside, outline=outline)
+    return Region(inside, outline=outline, soft=max(1, round(SOFT * min(side_x, side_y))))
 
 
 def ellipse(x: float, y: float, side_x: float, side_y: float) -> tuple[Point, ...]:

@@ -11,6 +11,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from restore_plugin.networks.initialisation import keep_variance
+
 CELL = 8
 CONDITIONS = 4
 
@@ -47,10 +49,7 @@ class CellNet(nn.Module):
 
     def reset_parameters(self) -> None:
         """Unit variance through the body: it has no normalisation to restore it (He et al. 2015, Zhang et al. 2019)."""
-        for layer in self.modules():
-            if isinstance(layer, nn.Conv2d):
-                nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
-                nn.init.zeros_(layer.bias)  # type: ignore[arg-type]
+        keep_variance(self, "relu")
         with torch.no_grad():
             self.head.weight *= 3.0  # its input's variance is about a tenth
             self.condition.weight *= 0.3

@@ -14,6 +14,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from restore_plugin.networks.initialisation import keep_variance
+
 
 class Block(nn.Module):
     def __init__(self, width: int) -> None:
@@ -53,10 +55,7 @@ class PlainUNet(nn.Module):
 
     def reset_parameters(self) -> None:
         """Unit variance through the body: it has no normalisation to restore it (He et al. 2015, Zhang et al. 2019)."""
-        for layer in self.modules():
-            if isinstance(layer, nn.Conv2d):
-                nn.init.kaiming_normal_(layer.weight, nonlinearity="linear")
-                nn.init.zeros_(layer.bias)  # type: ignore[arg-type]
+        keep_variance(self, "linear")
         with torch.no_grad():
             self.head.weight *= 3.0  # its input's variance is about a tenth
             self.tail.weight *= 0.01

@@ -23,6 +23,8 @@ from torch import Tensor, nn
 from restore_plugin.catalog import WEIGHTS
 from restore_plugin.training import data, export, loop
 
+AT_ONCE = 4  # pictures through the network, where it is judged
+
 
 @dataclass(frozen=True)
 class Recipe:
@@ -109,6 +111,40 @@ def tensors(*arrays: Any) -> loop.Batch:
 def psnr(found: Tensor, truth: Tensor) -> Tensor:
     """(N,) dB of pictures (N, C, H, W) in [0, 1]."""
     return -10 * torch.log10(((found.clamp(0, 1) - truth) ** 2).mean((1, 2, 3)) + 1e-8)
+
+
+@torch.no_grad()
+def judge_pairs(
+    residual: Callable[[Tensor], Tensor], pairs: Mapping[str, loop.Batch], intact: str, folder: Path
+) -> dict[str, Any]:
+    """The PSNR of every kind of held-out pairs (damaged, true), repaired, and what that gained.
+
+    `residual`: what a network adds to damaged pictures. `intact`: the kind without damage, where there is no gain. Some
+    of the others are shown in `held_out.png`: damaged, repaired, true.
+    """
+    result: dict[str, Any] = {}
+    sheet: list[list[Tensor]] = []
+    for kind, pair in pairs.items():
+        damaged, truth = (each.to(loop.device()) for each in pair)
+        out = torch.cat([part + residual(part) for part in torch.split(damaged, AT_ONCE)]).clamp(0, 1)
+        result[kind] = round(float(psnr(out, truth).mean()), 2)
+        if kind != intact:
+            result[f"{kind}_gain"] = round(float((psnr(out, truth) - psnr(damaged, truth)).mean()), 2)
+            sheet += [list(values[:6]) for values in (damaged, out, truth)]
+    save_sheet(folder / "held_out.png", sheet)
+    return result
+
+
+def residual_export(multiple: int) -> export.Export:
+    """For networks from a picture to a residual, whose sides are multiples of `multiple` px."""
+
+    def inputs(height: int, width: int) -> dict[str, Tensor]:
+        return {"picture": torch.rand(1, 3, height * multiple, width * multiple)}
+
+    sizes = {0: "batch", 2: "height", 3: "width"}
+    return export.Export(
+        inputs(3, 4), "residual", {"picture": sizes, "residual": sizes}, others=(inputs(1, 1), inputs(4, 9))
+    )
 
 
 def save_sheet(path: Path, rows: list[list[Tensor]]) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from contextlib import suppress
 
 from window import (
+    FOLDER,
     RUNTIME,
     SCREEN,
     ask,
@@ -38,6 +39,11 @@ for y in range(0, 4000, 80):
     layer.get_buffer().set(Gegl.Rectangle.new(0, y, 6000, 80), "R'G'B' u8", (tile[y:] + tile[:y])[:6000 * 80 * 3])
 layer.update(0, 0, 6000, 4000)
 Gimp.Display.new(image)
+Gimp.displays_flush()
+"""
+FACE = """
+from gi.repository import Gimp, Gio
+Gimp.Display.new(Gimp.file_load(Gimp.RunMode.NONINTERACTIVE, Gio.File.new_for_path({path!r})))
 Gimp.displays_flush()
 """
 IN_PLACE = """
@@ -122,32 +128,8 @@ def run_undo_redo_repeat() -> None:
     assert fingerprint() == before
 
 
-@case
-def in_place_is_one_step() -> None:
-    for precision in ("U8_NON_LINEAR", "U16_LINEAR"):
-        run_in_gimp(
-            f"{IMAGE}image.get_precision() == Gimp.Precision.{precision} or "
-            f"image.convert_precision(Gimp.Precision.{precision})\n"
-            "image.select_ellipse(Gimp.ChannelOps.REPLACE, 170, 60, 110, 130)\nGimp.Selection.feather(image, 9)"
-        )
-        before = fingerprint()
-        run_in_gimp(IN_PLACE)
-        after = fingerprint()
-        assert after != before
-        undo()
-        assert fingerprint() == before
-        redo()
-        assert fingerprint() == after
-        undo()
-        assert fingerprint() == before
-    undo()
-    undo()
-
-
-@case
-def in_place_where_nothing_is_selected() -> None:
-    """The plug-in selects for a moment: that must not be seen, nor be a step."""
-    run_in_gimp(f"{IMAGE}Gimp.Selection.none(image)")
+def in_place_undone_and_redone() -> None:
+    """One step each way. The picture is left as it was."""
     before = fingerprint()
     run_in_gimp(IN_PLACE)
     after = fingerprint()
@@ -158,6 +140,26 @@ def in_place_where_nothing_is_selected() -> None:
     assert fingerprint() == after
     undo()
     assert fingerprint() == before
+
+
+@case
+def in_place_is_one_step() -> None:
+    for precision in ("U8_NON_LINEAR", "U16_LINEAR"):
+        run_in_gimp(
+            f"{IMAGE}image.get_precision() == Gimp.Precision.{precision} or "
+            f"image.convert_precision(Gimp.Precision.{precision})\n"
+            "image.select_ellipse(Gimp.ChannelOps.REPLACE, 170, 60, 110, 130)\nGimp.Selection.feather(image, 9)"
+        )
+        in_place_undone_and_redone()
+    undo()
+    undo()
+
+
+@case
+def in_place_where_nothing_is_selected() -> None:
+    """The plug-in selects for a moment: that must not be seen, nor be a step."""
+    run_in_gimp(f"{IMAGE}Gimp.Selection.none(image)")
+    in_place_undone_and_redone()
 
 
 @case
@@ -223,6 +225,32 @@ def progress_and_cancel() -> object:
     dialog("De-rain")
     key("Escape")
     return dropped
+
+
+@case
+def hide_faces_is_one_step() -> None:
+    run_in_gimp(FACE.format(path=str(FOLDER / "face.png")))
+    time.sleep(1)
+    before = fingerprint()
+    choose("h")
+    focus(dialog("Hide Faces"))
+    key("Return")
+    until("the new layer", lambda: layers() == 2, 60)
+    time.sleep(0.5)
+    shoot("hidden")
+    after = fingerprint()
+    undo()
+    assert layers() == 1
+    assert fingerprint() == before
+    redo()
+    assert fingerprint() == after
+    undo()
+    choose("a")
+    focus(dialog("Find Faces"))
+    key("Return")
+    until("the selection", lambda: fingerprint() != before, 60)
+    undo()
+    assert fingerprint() == before
 
 
 if __name__ == "__main__":

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from restore_plugin.networks.blurnet import MULTIPLE, BlurNet
 from restore_plugin.training import blur, data, export, loop
-from restore_plugin.training.recipe import Recipe, psnr, run, save_sheet, tensors
+from restore_plugin.training.recipe import Recipe, judge_pairs, residual_export, run, tensors
 from restore_plugin.training.streaks import log_uniform
 
 SEQUENCE = "photos/gopr0477"  # its share is that of averaged frames
@@ -158,41 +158,18 @@ def held_out_pairs(library: data.Library) -> dict[str, tuple[Any, Any]]:
     return {kind: (np.stack([b for b, _ in made]), np.stack([s for _, s in made])) for kind, made in found.items()}
 
 
-def validator(
-    library: data.Library, folder: Path, restored: Callable[[Any, Tensor], Tensor] = lambda net, x: x + net(x)
-) -> Callable[[nn.Module], dict[str, Any]]:
+def validator(library: data.Library, folder: Path) -> Callable[[nn.Module], dict[str, Any]]:
     """PSNR and gain over the blurred picture for every kind, and the PSNR that sharp pictures keep."""
     sets = {
         kind: tensors(*(each.astype(np.float32) / 255 for each in made))
         for kind, made in held_out_pairs(library).items()
     }
 
-    @torch.no_grad()
-    def validate(network: nn.Module) -> dict[str, Any]:
-        result, sheet = {}, []
-        for kind, (picture, truth) in sets.items():
-            blurry, sharp = picture.to(loop.device()), truth.to(loop.device())
-            out = torch.cat([restored(network, part) for part in torch.split(blurry, 4)]).clamp(0, 1)
-            result[kind] = round(float(psnr(out, sharp).mean()), 2)
-            if kind != "sharp":
-                result[kind + "_gain"] = round(float((psnr(out, sharp) - psnr(blurry, sharp)).mean()), 2)
-                sheet += [list(values[:6]) for values in (blurry, out, sharp)]
-        save_sheet(folder / "held_out.png", sheet)
-        return result
-
-    return validate
+    return lambda network: judge_pairs(network, sets, "sharp", folder)
 
 
-def spec(multiple: int = MULTIPLE) -> export.Export:
-    """For networks from a picture to a residual, whose sides are multiples of `multiple` px."""
-
-    def inputs(height: int, width: int) -> dict[str, Tensor]:
-        return {"picture": torch.rand(1, 3, height * multiple, width * multiple)}
-
-    sizes = {0: "batch", 2: "height", 3: "width"}
-    return export.Export(
-        inputs(3, 4), "residual", {"picture": sizes, "residual": sizes}, others=(inputs(1, 1), inputs(4, 9))
-    )
+def spec() -> export.Export:
+    return residual_export(MULTIPLE)
 
 
 RECIPE = Recipe("blurnet", "deblur", BlurNet, SHARES, batch, loss, validator, spec, rate=1e-3)

@@ -20,7 +20,7 @@ from restore_plugin.networks.deblurgan import MULTIPLE, Critic, Generator
 from restore_plugin.training import data, export, loop
 from restore_plugin.training.adversarial import Adversaries, critic_loss, judged
 from restore_plugin.training.drafts import blurnet
-from restore_plugin.training.recipe import Recipe, run, tensors
+from restore_plugin.training.recipe import Recipe, residual_export, run, tensors
 
 WIDTH, BLOCKS = 16, 9
 CRITIC_WIDTH = 16
@@ -56,7 +56,7 @@ def validator(library: data.Library, folder: Path) -> Callable[[nn.Module], dict
 
 
 def spec() -> export.Export:
-    return blurnet.spec(2 * MULTIPLE)  # the smallest example must have room for its reflected borders
+    return residual_export(2 * MULTIPLE)  # the smallest example must have room for its reflected borders
 
 
 RECIPE = Recipe("deblurgan", "deblur", network, blurnet.SHARES, batch, loss, validator, spec, generator, rate=3e-4)

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from restore_plugin.networks.did_mdn import DIDMDN, MULTIPLE, Residual
 from restore_plugin.training import data, export, loop
-from restore_plugin.training.recipe import Recipe, run, tensors
+from restore_plugin.training.recipe import Recipe, residual_export, run, tensors
 from restore_plugin.training.recipes import rainnet
 
 WIDTH = 0.5
@@ -50,12 +50,13 @@ def loss(network: nn.Module, batch: loop.Batch) -> Tensor:
     )
 
 
-def validator(library: data.Library, folder: Path) -> Callable[[nn.Module], dict[str, Any]]:
-    return rainnet.validator(library, folder, Residual)
+def validator(library: data.Library, folder: Path) -> Callable[[Any], dict[str, Any]]:
+    judge = rainnet.validator(library, folder)
+    return lambda network: judge(Residual(network))
 
 
 def spec() -> export.Export:
-    return rainnet.spec(MULTIPLE)
+    return residual_export(MULTIPLE)
 
 
 RECIPE = Recipe("did_mdn", "derain", network, rainnet.SHARES, batch, loss, validator, spec, Residual, rate=1e-3)

@@ -21,7 +21,7 @@ from restore_plugin.networks.rainnet import MULTIPLE, RainNet
 from restore_plugin.training import data, export, loop
 from restore_plugin.training.mosaics import compressed
 from restore_plugin.training.rain import LEVELS, Rain
-from restore_plugin.training.recipe import Recipe, psnr, run, save_sheet, tensors
+from restore_plugin.training.recipe import Recipe, judge_pairs, residual_export, run, tensors
 
 SHARES = {
     "photos/cq100": 6,
@@ -78,9 +78,7 @@ def loss(network: nn.Module, batch: loop.Batch) -> Tensor:
     return torch.sqrt(miss**2 + 1e-6).mean()
 
 
-def validator(
-    library: data.Library, folder: Path, residual: Callable[[Any], nn.Module] = lambda network: network
-) -> Callable[[nn.Module], dict[str, Any]]:
+def validator(library: data.Library, folder: Path) -> Callable[[nn.Module], dict[str, Any]]:
     """PSNR and gain over the rainy picture at every level, and the PSNR that dry pictures keep."""
     sets = {}
     for kind in ("dry", *LEVELS):
@@ -91,32 +89,11 @@ def validator(
             np.stack([np.round(rainy(c, kind, random) * 255) / np.float32(255) for c in clean]), np.stack(clean)
         )
 
-    @torch.no_grad()
-    def validate(network: nn.Module) -> dict[str, Any]:
-        result, sheet = {}, []
-        for kind, (picture, truth) in sets.items():
-            wet, clean = picture.to(loop.device()), truth.to(loop.device())
-            out = (wet + residual(network)(wet)).clamp(0, 1)
-            result[kind] = round(float(psnr(out, clean).mean()), 2)
-            if kind != "dry":
-                result[kind + "_gain"] = round(float((psnr(out, clean) - psnr(wet, clean)).mean()), 2)
-                sheet += [list(values[:6]) for values in (wet, out, clean)]
-        save_sheet(folder / "held_out.png", sheet)
-        return result
-
-    return validate
+    return lambda network: judge_pairs(network, sets, "dry", folder)
 
 
-def spec(multiple: int = MULTIPLE) -> export.Export:
-    """For networks from a picture to a residual, whose sides are multiples of `multiple` px."""
-
-    def inputs(height: int, width: int) -> dict[str, Tensor]:
-        return {"picture": torch.rand(1, 3, height * multiple, width * multiple)}
-
-    sizes = {0: "batch", 2: "height", 3: "width"}
-    return export.Export(
-        inputs(3, 4), "residual", {"picture": sizes, "residual": sizes}, others=(inputs(1, 1), inputs(4, 9))
-    )
+def spec() -> export.Export:
+    return residual_export(MULTIPLE)
 
 
 RECIPE = Recipe("rainnet", "derain", RainNet, SHARES, batch, loss, validator, spec)
