@@ -3,8 +3,8 @@
     python benchmarks/face_agreement.py CLIPS --yunet yunet.onnx [--every 2] [--sheet MISSED.png] [--json OUT.json]
 
 The detectors: YuNet (a model file for cv2.FaceDetectorYN) and dlib's HOG. A face counts as covered where the middle
-part of its box, four fifths of each side, is covered by nine tenths. Both have false alarms at these thresholds, so what is
-not covered is shown on a sheet to look at. Needs the extra `faces`.
+part of its box, four fifths of each side, is covered by nine tenths. Both have false alarms at these thresholds, so
+what is not covered is shown on a sheet to look at. Needs the extra `faces`.
 """
 
 from __future__ import annotations

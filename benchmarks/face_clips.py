@@ -34,7 +34,8 @@ from face_heads import FACE, NECK, Head, people_of, turn
 RATE = 25
 SHARE, SMALLEST = 0.3, 18  # what counts: visible share of the inner face, px
 SHUTTER = 0.5  # of the frame interval
-NOISE = 1.5 / 255
+NOISE, DARK_NOISE = 1.5 / 255, 3.0  # standard deviation; so much more of it as the light goes
+LENS = 0.6  # px, standard deviation of the lens's blur
 Array = np.ndarray
 
 
@@ -222,6 +223,7 @@ def draw(scene: Scene, t: int, background: Array) -> tuple[Array, list[dict[str,
         if layer is not None:
             for mask in seen:
                 mask[layer[0], layer[1]] &= layer[2][..., 3] < 0.5
+    frame = cv2.GaussianBlur(frame, (0, 0), LENS)
     if scene.light is not None:
         frame *= np.float32(scene.light[t])
     truth = []
@@ -343,13 +345,15 @@ class Stage:
 def turning(stage: Stage) -> list[Scene]:
     """Looks far to either side, up and down."""
     motion, n = stage.calm(stage.count), stage.count
-    return [stage.scene([replace(motion, yaw=swing(stage.random, n, 68), pitch=wander(stage.random, n, -22, 22, 1.2))])]
+    return [stage.scene([replace(motion, yaw=swing(stage.random, n, 75), pitch=wander(stage.random, n, -25, 25, 1.2))])]
 
 
 def tilting(stage: Stage) -> list[Scene]:
     """Tilts the head to either shoulder, turned a little."""
     motion, n = stage.calm(stage.count), stage.count
-    return [stage.scene([replace(motion, roll=swing(stage.random, n, 40, 2.2), yaw=wander(stage.random, n, -35, 35))])]
+    return [
+        stage.scene([replace(motion, roll=swing(stage.random, n, 40, 2.2), yaw=wander(stage.random, n, -55, 55, 1.3))])
+    ]
 
 
 def far(stage: Stage) -> list[Scene]:
@@ -357,7 +361,9 @@ def far(stage: Stage) -> list[Scene]:
     n, random = stage.count, stage.random
     size = np.exp(through(n, *np.log([0.24 * stage.size[1], 60, 20, 20, 20, 60, 0.2 * stage.size[1]])))
     y = stage.size[1] * (0.42 + 0.12 * (size / size.max()))
-    motion = replace(stage.calm(n), height=size, y=y, yaw=wander(random, n, -45, 45, 1))
+    motion = replace(
+        stage.calm(n), height=size, y=y, yaw=wander(random, n, -70, 70, 1), roll=wander(random, n, -25, 25)
+    )
     return [stage.scene([replace(motion, x=wander(random, n, 0.25, 0.75, 2.5) * stage.size[0])])]
 
 
@@ -366,29 +372,40 @@ def fast(stage: Stage) -> list[Scene]:
     n, random, (width, height) = stage.count, stage.random, stage.size
     x = width * wander(random, n, 0.1, 0.9, 0.55)
     y = height * wander(random, n, 0.38, 0.72, 0.5)
-    return [stage.scene([replace(stage.calm(n, large=0.17), x=x, y=y, yaw=wander(random, n, -40, 40, 0.7))])]
+    return [stage.scene([replace(stage.calm(n, large=0.15), x=x, y=y, yaw=wander(random, n, -65, 65, 0.7))])]
 
 
 def unfocused(stage: Stage) -> list[Scene]:
     """The lens hunts for focus while somebody turns."""
     n, random = stage.count, stage.random
-    motion = stage.calm(n, large=0.2)
-    soft = motion.height * np.clip(wander(random, n, -0.03, 0.09, 0.9), 0, 0.07)
-    return [stage.scene([replace(motion, defocus=soft, yaw=wander(random, n, -50, 50, 1.1))])]
+    motion = stage.calm(n, large=0.15)
+    soft = motion.height * np.clip(wander(random, n, -0.05, 0.15, 0.9), 0, 0.08)
+    return [stage.scene([replace(motion, defocus=soft, yaw=wander(random, n, -65, 65, 1.1))])]
 
 
 def lit(stage: Stage) -> list[Scene]:
     """The light goes down and comes back; a lamp too much; somebody turns meanwhile."""
     n = stage.count
-    light = through(n, 1, 1, 0.22, 0.18, 0.9, 1.7, 1.7, 1, 0.3, 0.9)
-    motion = replace(stage.calm(n), yaw=swing(stage.random, n, 50, 3))
+    light = through(n, 1, 1, 0.12, 0.1, 0.9, 1.8, 1.8, 1, 0.15, 0.9)
+    motion = replace(stage.calm(n, large=0.14), yaw=swing(stage.random, n, 65, 3))
     return [stage.scene([motion], light=light)]
+
+
+def dusk(stage: Stage) -> list[Scene]:
+    """Two people at a distance in the last light: small, dim, noisy, turning as they walk."""
+    n, random, width = stage.count, stage.random, stage.size[0]
+    motions = []
+    for large in (0.05, 0.075):
+        x = width * wander(random, n, 0.1, 0.9, 2.5)
+        roll, yaw = wander(random, n, -20, 20), wander(random, n, -70, 70, 1.1)
+        motions.append(replace(stage.calm(n, large=large), x=x, roll=roll, yaw=yaw))
+    return [stage.scene(motions, light=through(n, 0.3, 0.15, 0.12, 0.2, 0.12))]
 
 
 def hidden(stage: Stage) -> list[Scene]:
     """Things and hands pass before the face; some stay a while over half of it."""
     n, random = stage.count, stage.random
-    motion = stage.calm(n, large=0.23)
+    motion = replace(stage.calm(n, large=0.2), yaw=wander(random, n, -55, 55, 1.2))
     face = float(motion.height.mean())
     obstacles = []
     passes = max(3, round(stage.seconds / 1.8))
@@ -494,15 +511,30 @@ def nobody(stage: Stage) -> list[Scene]:
 
 KINDS: dict[str, Callable[[Stage], list[Scene]]] = {
     function.__name__: function
-    for function in (turning, tilting, far, fast, unfocused, lit, hidden, leaving, two, six, cuts, everything, nobody)
+    for function in (
+        turning,
+        tilting,
+        far,
+        fast,
+        unfocused,
+        lit,
+        dusk,
+        hidden,
+        leaving,
+        two,
+        six,
+        cuts,
+        everything,
+        nobody,
+    )
 }
 VGA, HD, FULL_HD = (640, 480), (1280, 720), (1920, 1080)
 FULL = [(kind, VGA) for kind in KINDS] + [
-    *((kind, VGA) for kind in ("turning", "far", "hidden", "leaving", "cuts")),
+    *((kind, VGA) for kind in ("turning", "far", "hidden", "leaving")),
     *((kind, HD) for kind in ("far", "two", "six", "everything")),
     *((kind, FULL_HD) for kind in ("fast", "six")),
 ]
-QUICK = [(kind, VGA) for kind in ("turning", "far", "hidden", "leaving", "two", "cuts")]
+QUICK = [(kind, VGA) for kind in ("turning", "far", "hidden", "leaving", "dusk", "cuts")]
 
 
 def write_clip(path: Path, scenes: list[Scene], size: tuple[int, int], seed: int) -> list[list[dict[str, Any]]]:
@@ -515,6 +547,8 @@ def write_clip(path: Path, scenes: list[Scene], size: tuple[int, int], seed: int
         for scene in scenes:
             for t, background in enumerate(scene.background):
                 frame, faces = draw(scene, t, background)
+                light = 1.0 if scene.light is None else float(scene.light[t])
+                noise = np.float32(NOISE * (1 + DARK_NOISE * max(0.0, 1 - light)))
                 frame += noise * random.standard_normal(frame.shape, np.float32)
                 picture = (frame.clip(0, 1) * 255).round().astype(np.uint8)
                 container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, "rgb24")))

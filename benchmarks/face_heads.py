@@ -241,9 +241,9 @@ def turn(head: Head, yaw: float, pitch: float) -> tuple[Array, Array]:
     back_v = head.top + (0.09 + 0.22 * share) * FACE
     behind = np.clip((degrees - PICTURED + 14) / 14, 0, 1) * np.clip((CENTRE[1] + 0.12 * FACE - rows) / 12, 0, 1)
     here = 1 - np.clip((degrees - 92) / 8, 0, 1) * np.clip((rows - CENTRE[1] - 0.2 * FACE) / 14, 0, 1)
+    yaw_, pitch_ = float(np.radians(yaw)), float(np.radians(pitch))
     light = (0.82 + 0.18 * np.cos(angle + yaw_)) / (0.82 + 0.18 * np.cos(angle))
     light = np.where(np.cos(angle) > 0, light, 0.85) + 0 * rows
-    yaw_, pitch_ = float(np.radians(yaw)), float(np.radians(pitch))
     across = middle + x * np.cos(yaw_) + z * np.sin(yaw_)
     depth = z * np.cos(yaw_) - x * np.sin(yaw_)
     level = CENTRE[1] - 0.05 * FACE
@@ -272,7 +272,7 @@ def turn(head: Head, yaw: float, pitch: float) -> tuple[Array, Array]:
     behind, here = maps[..., 4:5], maps[..., 5:6]
     rgb = drawn[..., :3] + (other[..., :3] - drawn[..., :3]) * behind
     # a head is solid: where its side is seen the picture's soft edge is not
-    solid_side = np.clip((maps[..., 9:10] - 40) / 15, 0, 1) * abs(np.sin(np.radians(yaw)))
+    solid_side = np.clip((maps[..., 9:10] - 40) / 15, 0, 1) * abs(np.sin(yaw_))
     alpha = np.maximum(drawn[..., 3:], np.maximum(behind, solid_side * here)) * here
     drawn = np.dstack([rgb * alpha, alpha])
     inner = cv2.remap(head.inner, maps[..., 0], maps[..., 1], cv2.INTER_LINEAR) * (maps[..., 3] > 0.5) * solid

@@ -79,19 +79,29 @@ def people_in(folder: Path, enrolled: int) -> list[Person]:
 @cache
 def read(path: Path) -> np.ndarray:
     """FRAME, its face in FACE: where dlib's detector finds one, or in the picture's middle."""
-    picture = np.ascontiguousarray(cv2.imread(str(path), cv2.IMREAD_COLOR)[..., ::-1])
+    picture = opened(path)
     height, width = picture.shape[:2]
-    border = width // 2  # faces fill these pictures
-    padded = cv2.copyMakeBorder(picture, border, border, border, border, cv2.BORDER_REPLICATE)
-    found = sorted(detector()(padded, 1), key=lambda square: -square.area())
-    side = found[0].width() if found else 0.68 * width
-    x, y = (found[0].center().x - border, found[0].center().y - border) if found else (width / 2, 0.55 * height)
+    x, y, side = square(path) or (width / 2, 0.55 * height, 0.68 * width)
     # dlib's square in the proportions that the descriptors' boxes have
     scale = side / SQUARE / (FACE.width * FACE.height) ** 0.5
     middle = (FACE.x + FACE.width / 2, FACE.y + FACE.height * (0.5 + LOWER))
     to_picture = np.array([[scale, 0, x - scale * middle[0]], [0, scale, y - scale * middle[1]]], np.float32)
     flags = cv2.INTER_CUBIC | cv2.WARP_INVERSE_MAP
     return cv2.warpAffine(picture, to_picture, FRAME, flags=flags, borderMode=cv2.BORDER_REPLICATE)
+
+
+def opened(path: Path) -> np.ndarray:
+    return np.ascontiguousarray(cv2.imread(str(path), cv2.IMREAD_COLOR)[..., ::-1])
+
+
+@cache
+def square(path: Path) -> tuple[float, float, float] | None:
+    """Middle and side of what dlib's detector finds: the largest face."""
+    picture = opened(path)
+    border = picture.shape[1] // 2  # faces fill these pictures
+    padded = cv2.copyMakeBorder(picture, border, border, border, border, cv2.BORDER_REPLICATE)
+    found = max(detector()(padded, 1), key=lambda each: each.area(), default=None)
+    return (found.center().x - border, found.center().y - border, found.width()) if found else None
 
 
 @cache
@@ -247,9 +257,11 @@ def identification(options: argparse.Namespace) -> dict[str, dict[str, float]]:
 
 
 def pairs(options: argparse.Namespace) -> dict[str, float]:
-    """Same or different: every two pictures of the people with several."""
+    """Same or different: every two pictures of the people with several. Where dlib finds no face, none is compared."""
     people = people_in(options.faces, 1)[: options.people]
     files = [(number, path) for number, person in enumerate(people) for path in (*person.enrolled, *person.probes)]
+    total = len(files)
+    files = [(number, path) for number, path in files if square(path)]
     found = np.stack([described(read(path).tobytes()) for _, path in files])
     numbers = np.array([number for number, _ in files])
     one, two = np.triu_indices(len(files), 1)
@@ -274,6 +286,7 @@ def pairs(options: argparse.Namespace) -> dict[str, float]:
         "two people, uncertain": ((different > SAME) & (different < OTHER)).mean(),
         "two people, OTHER": (different >= OTHER).mean(),
     }
+    print(f"{len(files)} pictures ({total - len(files)} without a face that dlib finds);", end=" ")
     print(f"{len(same)} pairs of one person, {len(different)} of two; equal error rate", end=" ")
     print(f"{result['equal error rate']:.2%} at {result['at distance']:.3f}\n")
     print(f"| pairs | same (up to {SAME}) | uncertain | other (from {OTHER}) |\n|---|---|---|---|")

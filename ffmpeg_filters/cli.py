@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ffmpeg_filters.arguments import COMMAND, FACES, SCAN, hand_region, parser
+from ffmpeg_filters.arguments import COMMAND, FACES, MARGIN, SCAN, hand_region, parser
 from restore_plugin import catalog
 from restore_plugin.errors import InputError, RestoreError
 
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from ffmpeg_filters.job import Builders, Job
     from ffmpeg_filters.progress import Progress
 
+OURS = {".review", *(f".{row.done}" for row in catalog.TASKS)}  # before the suffix of what we have written
 LOOK_AT_IT = 7  # exit code: done, but a person should look at some frames
 SUFFIXES = {".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".ts", ".m2ts", ".mts", ".mpg", ".mpeg", ".nut", ".mxf"}
 
@@ -97,8 +98,8 @@ def one(job: Job, options: argparse.Namespace, command: str, builders: Builders,
         progress.event("done", input=str(job.source), output=str(job.target), regions=count)
     else:
         result = jobs.run(job, builders, progress)
-        done = "restored" if catalog.task(job.task).invents else "changed"
-        progress.say(f"wrote {job.target} ({result['restored_frames']} of {result['frames']} frames {done})")
+        changed = "restored" if catalog.task(job.task).invents else "changed"
+        progress.say(f"wrote {job.target} ({result['restored_frames']} of {result['frames']} frames {changed})")
         if suspects := result.get("suspects"):
             progress.warn(f"{suspects} frames need a look before you publish this: see {result['report']}")
         progress.event("done", input=str(job.source), **result)
@@ -150,8 +151,9 @@ def make_jobs(options: argparse.Namespace, command: str = "") -> list[Job]:
                 raise InputError(f"the output {target} is the input itself; choose another name with -o")
             if target.is_dir():
                 raise InputError(f"expected an output file, {target} is a folder; name the file in it")
-            if not options.overwrite:
-                raise InputError(f"{target} is there already; choose another name with -o, or pass --overwrite")
+        for path in (target, *companions(target, options, command)):
+            if path.exists() and not options.overwrite:
+                raise InputError(f"{path} is there already; choose another name with -o, or pass --overwrite")
         jobs.append(
             Job(
                 source,
@@ -190,19 +192,35 @@ def check_face_options(options: argparse.Namespace, task: str) -> None:
                 raise InputError(f"{name} is for faces; it goes with --task automosaic, not with {task}")
     if options.only and options.spared:
         raise InputError("expected either --only or --except, got both")
-    if options.known and options.plan:
-        raise InputError("--known is for the search; in a plan people have their names already")
+    for name, value in (("--known", options.known), ("--boxes", options.boxes), ("--margin", options.margin != MARGIN)):
+        if value and options.plan:
+            raise InputError(f"{name} is for the search; a plan says already who is where")
+    for name, value, methods in (
+        ("--colour", any(options.colour), "solid picture"),
+        ("--picture", options.picture, "picture"),
+    ):
+        if value and options.method not in methods.split():
+            raise InputError(f"{name} goes with --method {' or '.join(methods.split())}")
     if options.review and options.method:
         raise InputError("--review hides nothing; leave --method out")
     if not 1 <= options.margin <= 4:
         raise InputError(f"expected a --margin of 1 to 4 times the face, got {options.margin:g}")
 
 
+def companions(target: Path, options: argparse.Namespace, command: str) -> tuple[Path, ...]:
+    """What is written beside an output."""
+    from ffmpeg_filters.job import people_pages, reports
+
+    if command == FACES:
+        return people_pages(target)
+    return reports(target) if catalog.task(options.task).people and not command and options.preview is None else ()
+
+
 def find_inputs(paths: Sequence[Path]) -> list[Path]:
     found: list[Path] = []
     for path in paths:
         if path.is_dir():
-            inside = sorted(p for p in path.iterdir() if p.suffix.lower() in SUFFIXES and ".restored" not in p.suffixes)
+            inside = sorted(p for p in path.iterdir() if p.suffix.lower() in SUFFIXES and OURS.isdisjoint(p.suffixes))
             if not inside:
                 raise InputError(f"expected videos in the folder {path}, found none ({', '.join(sorted(SUFFIXES))})")
             found += inside
@@ -219,7 +237,7 @@ def name_output(source: Path, options: argparse.Namespace, command: str, into_fo
         name = f"{source.stem}.preview.png"
     else:
         suffix = f".{options.container.lstrip('.')}" if options.container else suffix
-        name = f"{source.stem}.{'review' if options.review else 'restored'}{suffix}"
+        name = f"{source.stem}.{'review' if options.review else catalog.task(options.task).done}{suffix}"
     output: Path | None = options.output
     if output is None:
         return source.with_name(name)

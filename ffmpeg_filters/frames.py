@@ -7,6 +7,8 @@ back is the identity.
 
 from __future__ import annotations
 
+import math
+import struct
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import lru_cache
@@ -15,6 +17,7 @@ from typing import Any, cast
 import av
 import numpy as np
 import numpy.typing as npt
+from av.sidedata.sidedata import Type as SideDataType
 
 from restore_plugin.errors import Refused
 from restore_plugin.types import Box, Image, Luma, Mask, Pixels
@@ -111,7 +114,13 @@ class PlanesFrame:
 
     @property
     def turns(self) -> int:
-        return round(self.frame.rotation / 90) % 4
+        matrix = cast(Any, self.frame.side_data).get(SideDataType.DISPLAYMATRIX)
+        if matrix is None:
+            return 0
+        # of a b u c d v x y w: x' = a x + c y, y' = b x + d y (in 16.16 fixed point); down is shown at (c, d), and a
+        # mirrored picture is looked at in the mirror
+        a, b, _, c, d = struct.unpack_from("=5i", bytes(matrix))
+        return round(math.atan2(-c if a * d < b * c else c, d) / (math.pi / 2)) % 4
 
     def check(self) -> None:
         """Raises Refused for colour that cannot be read."""

@@ -146,6 +146,8 @@ class ResumeFolder:
         self.detections = self.path / "detections.jsonl"
         self.plan = self.path / "plan.jsonl"
         self.spool = self.path / "video.spool"
+        self.report = self.path / "report"
+        self.suspects = self.path / "suspects"
 
     @property
     def holds_work(self) -> bool:
@@ -177,17 +179,22 @@ def run(job: Job, build: Builders, progress: Progress) -> dict[str, Any]:
         muxer.check(row, job.encode, sample, extradata)
         if folder.resumed and folder.holds_work:
             progress.say(f"going on with the run that was cut off ({folder.path})")
+        restorer = build.restorer()  # what is wrong with its options is told before a long search
         plan = job.plan or (None if build.whole_frames else make_plan(job, info, folder, build, progress))
         if plan and not job.plan:
             job.choice.check(plans.labels(plan, job.task), "`restore-video faces`")
-        frames = render(job, info, plan, folder, open_next, pixel_format, build.restorer(), progress)
+        if plan:
+            check_planned(job, info, plan)
+        frames = render(job, info, plan, folder, open_next, pixel_format, restorer, progress)
+        if plan and task(job.task).people:
+            write_account(job, info, plan, folder, progress)
         spool = Spool(folder.spool)
         spool.close()
         times = [packet.pts for packet in spool.packets()]
         progress.say(f"writing {job.target}")
         if shift := muxer.finish(spool.packets(), times, row, job.encode, sample, extradata):
             progress.say(f"all times moved by {shift * 1000:.0f} ms: {job.target.suffix} cannot start before zero")
-        told = account_of_run(job, info, plan, progress) if plan and task(job.task).people else {}
+        told = give_account(job, folder) if folder.suspects.exists() else {}
     except (InputError, NothingFound):
         folder.remove()
         raise
@@ -199,16 +206,46 @@ def run(job: Job, build: Builders, progress: Progress) -> dict[str, Any]:
     return {"output": str(job.target), "frames": len(times), "restored_frames": frames, **told}
 
 
-def account_of_run(job: Job, info: VideoInfo, plan: Path, progress: Progress) -> dict[str, Any]:
-    """Write the report beside the output; returns its name, and how many frames need a look."""
+def check_planned(job: Job, info: VideoInfo, plan: Path) -> None:
+    """Raises NothingFound where the plan has nothing to change in the time, or of the people, that were asked for."""
+    times = list(info.times())
+    with plans.PlanReader(plan, job.task) as reader:
+        for index, regions in reader:
+            if index < len(times) and job.span.holds(times[index]) and job.choice.of(regions):
+                return
+    raise NothingFound(
+        f"nothing of {plan.name} lies in the time, or belongs to the people, asked for; nothing was written"
+    )
+
+
+def write_account(job: Job, info: VideoInfo, plan: Path, folder: ResumeFolder, progress: Progress) -> None:
+    """The report's files, in the resume folder until the video is there."""
     from ffmpeg_filters import people
     from restore_plugin.face_pages import report_page
 
     progress.say("writing the report")
     account = people.account_of(info, plan, job.task, job.choice, job.span)
-    report = job.target.with_name(f"{job.target.stem}.report")
-    people.write_account(account, report_page(account), report)
-    return {"report": f"{report}.html", "suspects": len({suspect.frame for suspect in account.suspects})}
+    people.write_account(account, report_page(account), folder.report)
+    folder.suspects.write_text(str(len({suspect.frame for suspect in account.suspects})))
+
+
+def give_account(job: Job, folder: ResumeFolder) -> dict[str, Any]:
+    """Put the report beside the output; returns its name, and how many frames need a look."""
+    pages = reports(job.target)
+    for page in pages:
+        os.replace(folder.report.with_suffix(page.suffix), page)
+    return {"report": str(pages[0]), "suspects": int(folder.suspects.read_text())}
+
+
+def reports(target: Path) -> tuple[Path, Path]:
+    """What is written beside a video whose faces were hidden."""
+    return target.with_name(f"{target.name}.report.html"), target.with_name(f"{target.name}.report.json")
+
+
+def people_pages(plan: Path) -> tuple[Path, Path]:
+    """What `restore-video faces` writes beside a plan."""
+    name = plan.name.removesuffix(".jsonl").removesuffix(".plan")
+    return plan.with_name(f"{name}.faces.html"), plan.with_name(f"{name}.faces.json")
 
 
 def faces(job: Job, build: Builders, progress: Progress) -> dict[str, Any]:
@@ -217,11 +254,10 @@ def faces(job: Job, build: Builders, progress: Progress) -> dict[str, Any]:
     from restore_plugin.face_pages import people_page
 
     scan_only(job, build, progress)
-    account = people.account_of(probe(job.source), job.target, job.task, Choice())
-    name = job.target.name.removesuffix(".jsonl").removesuffix(".plan")
-    page = job.target.with_name(f"{name}.faces")
-    people.write_account(account, people_page(account, str(job.source), str(job.target)), page)
-    return {"page": f"{page}.html", "account": f"{page}.json", "people": len(account.people)}
+    account = people.account_of(probe(job.source), job.target, job.task, Choice(), job.span)
+    page, data = people_pages(job.target)
+    people.write_account(account, people_page(account, str(job.source), str(job.target)), page.with_suffix(""))
+    return {"page": str(page), "account": str(data), "people": len(account.people)}
 
 
 def scan_only(job: Job, build: Builders, progress: Progress) -> int:

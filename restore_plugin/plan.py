@@ -7,8 +7,9 @@ The first line describes the plan and the video it is for; every further line is
                                                 "phase": [3.0, 1.0], "confidence": 0.97, "outline": [[[x, y], ...]]}]}
 
 All in pixels of the stored frame. `outline`, `id` and `confidence` may be left out. Faces also have a `label` (who it
-is), `maybe` (others whom it may be), an `origin` (how it is known in this frame: "found", where it is left out; "between"
-two sightings; "beyond" the first or last), a `doubt` in frames that a person should look at, and `soft` edges, in px.
+is), `maybe` (others whom it may be), an `origin` (how it is known in this frame: "found", where it is left out;
+"between" two sightings; "beyond" the first or last), a `doubt` in frames that a person should look at, and `soft`
+edges, in px.
 """
 
 from __future__ import annotations
@@ -76,9 +77,16 @@ def region_from_json(entry: Mapping[str, Any]) -> Region:
     outline = tuple(tuple((int(px), int(py)) for px, py in polygon) for polygon in entry.get("outline", ()))
     if any(not polygon for polygon in outline):
         raise ValueError("expected polygons with points in the outline, got an empty one")
-    origin = entry.get("origin", FOUND)
+    origin, label, doubt = entry.get("origin", FOUND), entry.get("label", ""), entry.get("doubt", "")
+    maybe = entry.get("maybe", [])
     if origin not in ORIGINS:
         raise ValueError(f"expected an origin out of {', '.join(ORIGINS)}, got {origin}")
+    if not isinstance(maybe, list) or not all(isinstance(name, str) and is_label(name) for name in maybe):
+        raise ValueError(f"expected a list of names in maybe, got {maybe}")
+    if not isinstance(label, str) or not (label == "" or is_label(label)):
+        raise ValueError(f"expected a name without commas as the label, got {label}")
+    if not isinstance(doubt, str):
+        raise ValueError(f"expected words as the doubt, got {doubt}")
     return Region(
         Box(x, y, width, height),
         int(entry.get("id", 0)),
@@ -86,12 +94,17 @@ def region_from_json(entry: Mapping[str, Any]) -> Region:
         (phase_x, phase_y),
         outline,
         float(entry.get("confidence", 1.0)),
-        str(entry.get("label", "")),
+        label,
         origin,
-        tuple(str(label) for label in entry.get("maybe", ())),
-        str(entry.get("doubt", "")),
+        tuple(maybe),
+        doubt,
         max(0, int(entry.get("soft", 0))),
     )
+
+
+def is_label(text: str) -> bool:
+    """Whether a person may be called that: names are joined with commas on a command line."""
+    return bool(text) and "," not in text and not text.startswith("-") and text == text.strip()
 
 
 class PlanWriter:
@@ -247,7 +260,7 @@ def check(path: Path, task: str, source: Path, size: tuple[int, int]) -> int:
 def labels(path: Path, task: str) -> set[str]:
     """Everybody whom a plan names."""
     with PlanReader(path, task) as plan:
-        return {region.label for _, regions in plan for region in regions if region.label}
+        return {name for _, regions in plan for region in regions for name in (region.label, *region.maybe) if name}
 
 
 def _what(error: BaseException) -> str:

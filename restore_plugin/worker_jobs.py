@@ -283,10 +283,12 @@ def restore(request: RestoreRequest, job: Job, kept: Kept) -> Message:
 
 def regions_of(request: RestoreRequest, frame: ArrayFrame, mask: Array | None, job: Job, kept: Kept) -> list[Region]:
     """Where to restore: given, found and touched by the mask, marked by the mask, or everywhere."""
-    options, name = request.options, catalog.task(request.method.task).finder
+    options, task = request.options, catalog.task(request.method.task)
+    name = task.finder
     row = next((row for row in catalog.FINDERS if row.name == name), None)
     finder = None
-    if row is not None:
+    told = request.regions is not None or (mask is not None and options.search is False)
+    if row is not None and (task.measures or not told):
         job.stage(0.1, 0.2, f"looking for {row.name}s")
         finder = kept.finder(row, options)
     if request.regions is not None:

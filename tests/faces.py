@@ -237,13 +237,13 @@ class Done:
 
     @property
     def report(self) -> Account:
-        return account_of(self.output.with_name(f"{self.output.stem}.report"))
+        return account_of(self.output.with_name(f"{self.output.name}.report"))
 
 
 def both(source: Path, *options: object) -> Done:
     plan, output = (
         source.with_name(f"{source.stem}.plan.jsonl"),
-        source.with_name(f"{source.stem}.restored{source.suffix}"),
+        source.with_name(f"{source.stem}.hidden{source.suffix}"),
     )
     assert run("faces", source, "--quiet") == 0
     return Done(source, plan, output, run(source, *TASK, *options, "--quiet"))

@@ -65,7 +65,7 @@ def planned(tmp_path: Path, truth: Tell) -> Done:
     assert run("faces", source, "--quiet") == 0
     plan = tmp_path / "in.plan.jsonl"
     plan.write_text(plan.read_text().replace('"person-2"', '"Zoë Ä."'))
-    return Done(source, plan, tmp_path / "in.restored.mkv", 0)
+    return Done(source, plan, tmp_path / "in.hidden.mkv", 0)
 
 
 @pytest.mark.parametrize(
@@ -160,7 +160,7 @@ def still(tmp_path: Path, truth: Tell) -> Done:
     """One face that stays, in a lossless clip."""
     truth({index: [face_at((100, 60), 1, "person-1")] for index in range(5)})
     source = film(tmp_path / "in.mkv", [scene((100, 60))] * 5)
-    return Done(source, tmp_path / "in.plan.jsonl", tmp_path / "in.restored.mkv", 0)
+    return Done(source, tmp_path / "in.plan.jsonl", tmp_path / "in.hidden.mkv", 0)
 
 
 def test_solid_in_a_colour(still: Done) -> None:
@@ -212,7 +212,7 @@ def test_places_by_hand_need_no_detector(tmp_path: Path, monkeypatch: pytest.Mon
     source = film(tmp_path / "in.mkv", [scene((100, 60))] * 5)
     assert run(source, *TASK, "--regions", "101,61,75,80,0.04-0.12", "--quiet") == 0
     hidden = {index: [Region(Box(101, 61, 75, 80))] for index in (1, 2)}
-    check_only_inside(source, tmp_path / "in.restored.mkv", hidden)
+    check_only_inside(source, tmp_path / "in.hidden.mkv", hidden)
     assert run(source, *TASK, "-o", tmp_path / "other.mkv") == 6
 
 
@@ -267,10 +267,10 @@ def test_only_the_time_that_is_asked_for_is_hidden_and_counted(tmp_path: Path, t
     source = film(tmp_path / "in.mkv", [scene((10, 30), (200, 100))] * 10)
     truth(TWO)
     assert run("faces", source, "--quiet") == 0
-    plan, output = tmp_path / "in.plan.jsonl", tmp_path / "in.restored.mkv"
+    plan, output = tmp_path / "in.plan.jsonl", tmp_path / "in.hidden.mkv"
     assert run(source, *TASK, "--plan", plan, "--start", "0.08", "--end", "0.24", "--quiet") == 0
     check_only_inside(source, output, {index: TWO[index] for index in range(2, 6)})
-    account = account_of(tmp_path / "in.restored.report")
+    account = account_of(tmp_path / "in.hidden.mkv.report")
     assert account.found == 8
     assert account.frames_with_faces == 4
 
@@ -289,15 +289,15 @@ def test_a_run_that_was_cut_off_goes_on(tmp_path: Path, truth: Tell, monkeypatch
     monkeypatch.setattr(jobs, "render", cut_off)
     assert run(source, *TASK, "--quiet") == 130
     assert {path.name for path in tmp_path.iterdir()} == {
-        "in.mkv", "whole.mkv", "whole.report.html", "whole.report.json", ".in.restored.mkv.resume",
+        "in.mkv", "whole.mkv", "whole.mkv.report.html", "whole.mkv.report.json", ".in.hidden.mkv.resume",
     }  # fmt: skip
     monkeypatch.setattr(jobs, "render", own)
     assert run(source, *TASK, "--quiet") == 0
     assert finder.looked == 20
-    for one, other in zip(planes_of(tmp_path / "whole.mkv"), planes_of(tmp_path / "in.restored.mkv"), strict=True):
+    for one, other in zip(planes_of(tmp_path / "whole.mkv"), planes_of(tmp_path / "in.hidden.mkv"), strict=True):
         for a, b in zip(one, other, strict=True):
             np.testing.assert_array_equal(a, b)
-    assert account_of(tmp_path / "whole.report") == account_of(tmp_path / "in.restored.report")
+    assert account_of(tmp_path / "whole.mkv.report") == account_of(tmp_path / "in.hidden.mkv.report")
     assert not list(tmp_path.glob(".*.resume"))
 
 
@@ -317,7 +317,7 @@ def test_quiet_and_json(tmp_path: Path, truth: Tell, capfd: pytest.CaptureFixtur
     said = capfd.readouterr()
     assert said.out == ""
     (line,) = said.err.splitlines()
-    assert "in.restored.report.html" in line
+    assert "in.hidden.mkv.report.html" in line
     assert run(source, *TASK, "--json", "--overwrite") == LOOK_AT_IT
     done = [json.loads(line) for line in capfd.readouterr().out.splitlines()][-1]
     assert (done["event"], done["frames"], done["restored_frames"], done["suspects"]) == ("done", 3, 3, 1)

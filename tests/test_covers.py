@@ -51,11 +51,12 @@ def test_the_face_s_ellipse_is_covered(margin: float, as_boxes: bool) -> None:
             assert covered(region)[y0:y1, x0:x1].all()
 
 
-def test_what_fades_is_not_the_face() -> None:
+@pytest.mark.parametrize("margin", [1.0, 1.05, 1.3, 2.0])
+def test_what_fades_is_not_the_face(margin: float) -> None:
     """Soft edges lie in what the margin adds: every pixel of the face is farther inside, if it is in the picture."""
+    assert (cover((50, 40, 90, 95), WIDTH, HEIGHT, ScanOptions(margin=margin)).soft >= 1) == (margin > 1)
     for quad in boxes(3):
-        region = cover(quad, WIDTH, HEIGHT, ScanOptions())
-        assert region.soft >= 1
+        region = cover(quad, WIDTH, HEIGHT, ScanOptions(margin=margin))
         # what is beyond the picture's edge is no edge
         whole = cv2.copyMakeBorder(covered(region).astype(np.uint8), 40, 40, 40, 40, cv2.BORDER_REPLICATE)
         deep = cv2.distanceTransform(whole, cv2.DIST_L2, cv2.DIST_MASK_PRECISE)[40:-40, 40:-40]

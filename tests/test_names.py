@@ -98,17 +98,20 @@ def test_people_beside_a_portrait_keep_their_numbers() -> None:
 
 @pytest.mark.parametrize("seed", range(10))
 def test_whoever_is_not_surely_another_is_told(seed: int) -> None:
-    """For one picture of each person: a name's `maybe` are those nearer than OTHER, and nobody is his own."""
+    """For one picture of each person, all different people: a portrait's name goes to the nearest of those to whom no
+    other portrait is nearer; a name's `maybe` are those nearer than OTHER, and nobody is his own."""
     random = np.random.default_rng(seed)
     tracks = [at(*random.uniform(0, 2, 2)) for _ in range(8)]
     together = {(a, b) for a, b in itertools.combinations(range(8), 2)}  # all are two people
     known = {name: at(*random.uniform(0, 2, 2))[0] for name in ("alice", "bob")}
     apart = name_people(tracks, together, {})
     assert apart == [Name(f"person-{number + 1}") for number in range(8)]
-    for track, name in zip(tracks, name_people(tracks, together, known), strict=True):
-        away = {who: float(np.hypot(*(track[0] - place)[:2])) for who, place in known.items()}
-        nearest = min(away, key=lambda who: away[who])
-        assert (name.label == nearest) == (away[nearest] <= SAME)
+    far = [{who: float(np.hypot(*(track[0] - place)[:2])) for who, place in known.items()} for track in tracks]
+    nearest = [min(away, key=lambda who: away[who]) for away in far]
+    for number, name in enumerate(name_people(tracks, together, known)):
+        away, who = far[number], nearest[number]
+        rivals = [other for other in range(8) if nearest[other] == who and far[other][who] < away[who]]
+        assert (name.label == who) == (away[who] <= SAME and not rivals)
         assert set(name.maybe) == {who for who in known if away[who] < OTHER} - {name.label}
 
 

@@ -92,9 +92,9 @@ def test_an_origin_that_is_none(tmp_path: Path, origin: object) -> None:
 
 
 def test_everybody_whom_a_plan_names(tmp_path: Path) -> None:
-    """Once each; not those whom they only may be, nor nobody."""
+    """Once each, also those whom they only may be; not nobody."""
     path = write(tmp_path / "plan.jsonl", {0: REGIONS[:2], 3: REGIONS[2:]})
-    assert labels(path, "automosaic") == {"person-1", "Zoë M.", "alice"}
+    assert labels(path, "automosaic") == {name for region in REGIONS for name in (region.label, *region.maybe) if name}
     assert labels(write(tmp_path / "nobody.jsonl", {0: [FACE]}), "automosaic") == set()
 
 

@@ -42,7 +42,8 @@ def cover(
     if inside.area == 0:  # a face that has left: nothing to cover
         inside = Box(int(np.clip(box.x, 0, width - 1)), int(np.clip(box.y, 0, height - 1)), 1, 1)
     outline = () if options.boxes else (ellipse(middle_x, middle_y, side_x, side_y),)
-    return Region(inside, outline=outline, soft=max(1, round(SOFT * min(side_x, side_y))))
+    added = 1 - 1 / options.margin  # of a cover's side, beyond the face
+    return Region(inside, outline=outline, soft=round(min(SOFT, added / 2) * min(side_x, side_y)))
 
 
 def ellipse(x: float, y: float, side_x: float, side_y: float) -> tuple[Point, ...]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import cached_property
@@ -20,8 +21,9 @@ import numpy.typing as npt
 from restore_plugin.errors import InputError, MissingExtra
 from restore_plugin.masks.covers import cover
 from restore_plugin.masks.follow import Follower
-from restore_plugin.masks.people import Describer, portrait
+from restore_plugin.masks.people import Describer, installed, portrait
 from restore_plugin.pipeline import ArrayFrame
+from restore_plugin.plan import is_label
 from restore_plugin.types import Box, Engine, Frame, Image, Mask, Region, ScanOptions, Sightings, Video
 
 STRIDE, MULTIPLE = 4, 32  # px
@@ -68,6 +70,8 @@ class FaceFinder:
     def __init__(self, engine: Engine, options: ScanOptions) -> None:
         self.engine = engine
         self.options = options
+        installed()
+        self.known = dict(self.portraits())  # now: after the search it would be late to say what is wrong with one
 
     @cached_property
     def describer(self) -> Describer:
@@ -100,13 +104,15 @@ class FaceFinder:
         ]
 
     def link(self, video: Video) -> Sightings:
-        return Follower(self, self.describer, dict(self.known()), self.options).link(video)
+        return Follower(self, self.describer, self.known, self.options).link(video)
 
-    def known(self) -> Iterator[tuple[str, npt.NDArray[np.float32]]]:
+    def portraits(self) -> Iterator[tuple[str, npt.NDArray[np.float32]]]:
         """Names and descriptors of the portraits. Raises InputError for one without a single face."""
+        names: set[str] = set()
         for path in self.options.known:
-            if "," in path.stem or path.stem.startswith("-") or path.stem != path.stem.strip() or not path.stem:
-                raise InputError(f"expected a portrait named as its person, without commas, got {path}; rename it")
+            if not is_label(path.stem) or NUMBERED.fullmatch(path.stem) or path.stem in names:
+                raise InputError(f"expected portraits with a name each, without commas, got {path}; rename it")
+            names.add(path.stem)
             picture = read_portrait(path)
             faces = [row for row in self.seen(ArrayFrame(picture), LARGEST_SIDES) if row[4] >= SURE]
             boxes = [whole_px(row, picture.shape[1], picture.shape[0]) for row in faces]
@@ -142,6 +148,7 @@ class FaceFinder:
 
 
 INPUT = "input.1"
+NUMBERED = re.compile(r"person-\d+")  # how the people without a portrait are named
 OUTPUTS = ("537", "538", "539")  # CenterFace's names for likelihood, size and offset
 
 

@@ -169,7 +169,9 @@ class Follower:
                     self, trail.quads[0], -velocity(trail, first=True), kept, hold, reach, elsewhere(number)
                 )
                 before[number] = walker.walk(back[1:])
-                if walker.lost:
+                oldest = memory[0].index
+                forgotten = walker.last[0] == oldest and oldest > 0 and oldest not in new_shots
+                if walker.lost or forgotten:
                     trail.doubts[walker.last[0]] = BEGAN_INSIDE
             for number, at in gaps.get(frame.index, ()):
                 trail = trails[number]

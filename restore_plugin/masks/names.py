@@ -32,15 +32,21 @@ def name_people(
         if number is not None:
             people.setdefault(number, []).append(trail)
     looks = {number: np.concatenate([described[trail] for trail in trails]) for number, trails in people.items()}
-    labels = {number: f"person-{number + 1}" for number in people}
-    for number, look in looks.items():
-        near = {name: distance(look, portrait[None]) for name, portrait in known.items()}
-        if near and min(near.values()) <= SAME:
-            labels[number] = min(near, key=lambda name: near[name])
     not_one = {frozenset(numbers[trail] for trail in pair) for pair in apart}
+    labels = {number: f"person-{number + 1}" for number in people}
+    away = {
+        number: {name: distance(look, face[None]) for name, face in known.items()} for number, look in looks.items()
+    }
+    nearest = sorted((min((far, name) for name, far in of.items()), number) for number, of in away.items() if of)
+    named: dict[int, str] = {}
+    for (far, name), number in nearest:  # of two who are seen together, only the nearer one is the portrait's
+        others = (other for other, given in named.items() if given == name)
+        if far <= SAME and not any(frozenset((number, other)) in not_one for other in others):
+            named[number] = name
+    labels |= named
     names = {}
     for number, look in looks.items():
-        maybe = {name for name, portrait in known.items() if distance(look, portrait[None]) < OTHER}
+        maybe = {name for name, far in away[number].items() if far < OTHER}
         maybe |= {
             labels[other]
             for other in looks

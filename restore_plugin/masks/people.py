@@ -62,6 +62,13 @@ class Describer:
         return np.array(self._network.compute_face_descriptor(picture, points), np.float32)
 
 
+def installed() -> None:
+    """Raises MissingExtra without dlib or its models; opens neither."""
+    if importlib.util.find_spec("dlib") is None:
+        raise MissingExtra(WHAT, EXTRA)
+    models_folder()
+
+
 def models_folder() -> Path:
     """Where the models' files lie, found without importing their package. Raises MissingExtra."""
     spec = importlib.util.find_spec(MODELS)

@@ -7,6 +7,7 @@ who is then told by recognition, or stays unknown.
 
 from __future__ import annotations
 
+import bisect
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 
@@ -23,7 +24,7 @@ class TrailOptions:
     surest: float = 0.5  # score of its best sighting that makes a trail
     shortest: int = 2  # sightings that make a trail, unless one is `alone`
     alone: float = 0.6
-    gap: int = 30  # frames without a sighting that one trail may have
+    gap: int = 30  # frames from one sighting to the next, at most
     reach: float = 0.6  # of a face's size: how far off its expected place it may be seen again
     per_frame: float = 0.12  # that much farther for every frame without a sighting
     size_ratio: float = 1.7  # sizes that may be the same face's
@@ -47,6 +48,10 @@ class Trail:
         self.quads.append(quad)
         self.scores.append(score)
         self.origins.append(origin)
+
+    def drop_last(self) -> None:
+        for values in (self.frames, self.quads, self.scores, self.origins):
+            values.pop()
 
     def expected(self, frame: int) -> Quad:
         """Where it would be with the movement of its last sightings, which slows down."""
@@ -96,13 +101,13 @@ def likeness(trail: Trail, frame: int, quad: Quad, options: TrailOptions) -> flo
 
 def link_faces(sightings: Sightings, cuts: Collection[int], options: TrailOptions = TrailOptions()) -> list[Trail]:
     """Trails in order of appearance; only frames with a sighting are in them."""
-    at_cuts = set(cuts)
+    shots, shot = sorted(cuts), 0
     active: list[Trail] = []
     done: list[Trail] = []
     for frame, regions in sightings:
-        if frame in at_cuts:
+        if (now := bisect.bisect_right(shots, frame)) != shot:
             done += active
-            active = []
+            active, shot = [], now
         done += [trail for trail in active if frame - trail.frames[-1] > options.gap]
         active = [trail for trail in active if frame - trail.frames[-1] <= options.gap]
         left = assign(active, frame, [each for each in regions if each.confidence >= options.sure], options)
@@ -162,6 +167,8 @@ def parted(active: Sequence[Trail], frame: int, options: TrailOptions) -> tuple[
         else:  # its last sighting begins the next trail
             following = Trail(mixed=id(trail) in mixed)
             following.add(frame, trail.quads[-1], trail.scores[-1])
+            if following.mixed:  # and may be the other's already
+                trail.drop_last()
             ended.append(trail)
             going.append(following)
     return going, ended
