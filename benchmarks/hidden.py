@@ -13,7 +13,8 @@ others looked up among them; a table gives the share that is named rightly (top-
 * each again after our own de-mosaic, which is told the true blocks (network for mosaics, bicubic for blur).
 
 All but the hidden place is made grey, so that only what the cover lets through counts. With --surroundings the pictures
-stay as they are: hair, neck and background tell something too, under any cover; "solid" shows how much.
+stay as they are: hair, neck and background tell something too, under any cover; "solid" shows how much. `blocks` takes
+its colour from them, and the de-mosaic draws them into the hidden place's rim, so "pixels" then tell of them as well.
 """
 
 from __future__ import annotations

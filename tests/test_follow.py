@@ -11,9 +11,11 @@ from skimage import data
 
 from restore_plugin.account import BEGAN_INSIDE, ENDED_INSIDE, LONG_UNSEEN, LOW_CONFIDENCE
 from restore_plugin.masks.covers import cover
-from restore_plugin.masks.follow import Follower, FollowOptions, alike, appearance, flow, keep, together
+from restore_plugin.masks.follow import Follower, FollowOptions, together
+from restore_plugin.masks.motion import alike, appearance, flow, keep
 from restore_plugin.masks.people import OTHER
-from restore_plugin.masks.trails import Trail, TrailOptions, quad_of
+from restore_plugin.masks.quads import quad_of
+from restore_plugin.masks.trails import Trail, TrailOptions
 from restore_plugin.pipeline import ArrayFrame
 from restore_plugin.types import BETWEEN, BEYOND, FOUND, Box, Region, ScanOptions, Video
 

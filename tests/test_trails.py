@@ -5,7 +5,8 @@ from collections.abc import Callable, Iterable, Sequence
 import numpy as np
 import pytest
 
-from restore_plugin.masks.trails import Trail, TrailOptions, common_share, filled, link_faces, quad_of, shifted, size
+from restore_plugin.masks.quads import common_share, quad_of, shifted, size
+from restore_plugin.masks.trails import Trail, TrailOptions, filled, link_faces
 from restore_plugin.types import BETWEEN, BEYOND, FOUND, Box, Region
 
 Frames = list[tuple[int, Sequence[Region]]]

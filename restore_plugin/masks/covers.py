@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any, TypeAlias
 
 import numpy as np
-import numpy.typing as npt
 
+from restore_plugin.masks.quads import Quad
 from restore_plugin.types import Box, Point, Region, ScanOptions
-
-Quad: TypeAlias = npt.NDArray[Any]  # (4,) or (n, 4) float32: x0, y0, x1, y1 in px
 
 CORNERS = 32  # of the polygon that stands for an ellipse
 STEADY = 2  # frames to either side over which a cover is steadied

@@ -8,28 +8,30 @@ there, and a little longer. A few frames are kept in memory, reduced, so that fo
 
 from __future__ import annotations
 
+import itertools
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
-import numpy.typing as npt
 
 from restore_plugin.account import BEGAN_INSIDE, ENDED_INSIDE, LONG_UNSEEN, LOW_CONFIDENCE
-from restore_plugin.masks.covers import Quad, cover, steadied
+from restore_plugin.masks.covers import cover, steadied
+from restore_plugin.masks.motion import Kept, alike, appearance, flow, keep
 from restore_plugin.masks.names import name_people
 from restore_plugin.masks.people import Describer, Descriptor, Descriptors
+from restore_plugin.masks.quads import Quad, common_share, middle, resized, shifted, size
 from restore_plugin.masks.shots import cuts
-from restore_plugin.masks.trails import Trail, TrailOptions, common_share, filled, link_faces, middle, shifted, size
-from restore_plugin.types import Box, Frame, Region, ScanOptions, Video
+from restore_plugin.masks.trails import Trail, TrailOptions, filled, link_faces
+from restore_plugin.types import FOUND, Box, Frame, Region, ScanOptions, Video
 
 if TYPE_CHECKING:
     from restore_plugin.masks.faces import FaceFinder
 
-Picture: TypeAlias = npt.NDArray[Any]  # (H, W, 3) RGB uint8, or (H, W) grey
-Look: TypeAlias = npt.NDArray[Any]  # (LOOK_PX, LOOK_PX) float32
+APART = 0.2  # of the smaller of two boxes may be common to two people side by side
+RESIZED = 1.4  # a face that is not seen does not grow or shrink by more: what flows may not be the face
 Step = tuple[int, Quad, float]  # frame, box, score of the finder (0: not seen)
 Taken = Callable[[int, Quad], bool]  # frame, box
 
@@ -52,17 +54,6 @@ class FollowOptions:
     recognised: float = 0.55
     contrast: float = 14.0  # standard deviation in levels of 255
     descriptions: int = 5  # pictures of a trail by which a person is recognised
-
-
-@dataclass(frozen=True)
-class Kept:
-    """A frame in memory, reduced by `scale`."""
-
-    index: int
-    rgb: Picture
-    grey: Picture
-    scale: float
-    turns: int
 
 
 class Follower:
@@ -282,7 +273,7 @@ class Walker:
         self.follower, self.hold, self.reach, self.taken = follower, hold, reach, taken
         self.kept, self.quad, self.moves = start, quad, moves
         self.last: Step = (start.index, quad, 0.0)
-        self.look = appearance(start, quad)
+        self.look, self.seen = appearance(start, quad), size(quad)
         self.missed = self.steps = 0
         self.lost = False
 
@@ -300,11 +291,12 @@ class Walker:
         options = self.follower.options
         flowed, trusted = flow(self.kept, kept, self.quad)
         guess = flowed if trusted else shifted(self.quad, self.moves * 0.8**self.missed)
+        guess = resized(guess, float(np.clip(size(guess) / self.seen, 1 / RESIZED, RESIZED)) * self.seen / size(guess))
         again = self.follower.seen_again(kept, guess)
         self.steps += 1
         if again is not None:
             quad, score = again
-            self.look, self.missed, self.steps = appearance(kept, quad), 0, 0
+            self.look, self.seen, self.missed, self.steps = appearance(kept, quad), size(quad), 0, 0
         else:
             quad, score = guess, 0.0
             there = trusted and alike(self.look, appearance(kept, quad)) > options.alike
@@ -323,11 +315,6 @@ class Walker:
         return True
 
 
-def keep(frame: Frame, longest: int) -> Kept:
-    rgb = frame.overview(longest)
-    return Kept(frame.index, rgb, cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY), rgb.shape[1] / frame.width, frame.turns)
-
-
 def turned(box: Box) -> Box:
     """A quarter turn of a box's size."""
     return Box(0, 0, box.height, box.width)
@@ -342,77 +329,15 @@ def velocity(trail: Trail, first: bool = False) -> Quad:
     return np.asarray((middle(quads[-1]) - middle(quads[0])) / (frames[-1] - frames[0]), np.float32)
 
 
-POINTS = 7  # along each side of the grid that flows
-ROUND_TRIP = 1.5  # px of the reduced frame: a point that does not come back so near is lost
-FLOWING = 0.4  # share of the points that must be left
-
-
-def flow(before: Kept, after: Kept, quad: Quad) -> tuple[Quad, bool]:
-    """Where a box goes from one frame to the next, and whether that can be trusted (median flow)."""
-    scaled = quad * before.scale
-    width, height = scaled[2:] - scaled[:2]
-    places = np.linspace(0.15, 0.85, POINTS)
-    x, y = np.meshgrid(scaled[0] + places * width, scaled[1] + places * height)
-    points = np.stack((x.ravel(), y.ravel()), 1).astype(np.float32)[:, None]
-    there, found = flowed(before.grey, after.grey, points)
-    back, returned = flowed(after.grey, before.grey, there)
-    miss = np.hypot(*(back - points)[:, 0].T)
-    good = (found[:, 0] == 1) & (returned[:, 0] == 1) & (miss < ROUND_TRIP)
-    if good.mean() < FLOWING:
-        return quad, False
-    old, new = points[good, 0], there[good, 0]
-    by = np.median(new - old, axis=0)
-    spread_old, spread_new = (np.median(np.abs(part - np.median(part, axis=0))) for part in (old, new))
-    grow = float(np.clip(spread_new / max(spread_old, 1e-3), 0.93, 1.07))
-    centre, half = middle(scaled) + by, (scaled[2:] - scaled[:2]) / 2 * grow
-    return (np.concatenate((centre - half, centre + half)) / before.scale).astype(np.float32), True
-
-
-def flowed(before: Picture, after: Picture, points: Quad) -> tuple[Quad, Quad]:
-    """Where points (n, 1, 2) go, and (n, 1) whether each was found (Lucas & Kanade 1981, in a pyramid)."""
-    none: Any = None
-    there, found, _ = cv2.calcOpticalFlowPyrLK(before, after, points, none, winSize=(15, 15), maxLevel=3)
-    return there, found
-
-
-LOOK_PX = 24
-
-
-def appearance(kept: Kept, quad: Quad) -> Look:
-    """The box's picture, small and grey, without its brightness and contrast."""
-    centre, half = middle(quad) * kept.scale, np.maximum((quad[2:] - quad[:2]) * kept.scale, 4)
-    patch = cv2.getRectSubPix(
-        kept.grey, (max(4, round(float(half[0]))), max(4, round(float(half[1])))), tuple(map(float, centre))
-    )
-    small = cv2.resize(patch, (LOOK_PX, LOOK_PX), interpolation=cv2.INTER_AREA).astype(np.float32)
-    small -= small.mean()
-    return small / max(float(np.sqrt((small**2).mean())), 1.0)
-
-
-def alike(a: Look, b: Look) -> float:
-    """Correlation of two looks."""
-    return float((a * b).mean())
-
-
 def together(trails: Sequence[Trail]) -> set[tuple[int, int]]:
-    """Pairs of trails that are two people for sure: seen in one frame at two places."""
-    spans = sorted(range(len(trails)), key=lambda number: trails[number].frames[0])
+    """Pairs of trails that are two people for sure: seen in two frames or more at two places."""
+    seen = [
+        {at: quad for at, quad, origin in zip(trail.frames, trail.quads, trail.origins, strict=True) if origin == FOUND}
+        for trail in trails
+    ]
     pairs = set()
-    for place, a in enumerate(spans):
-        seen = seen_at(trails[a])
-        for b in spans[place + 1 :]:
-            if trails[b].frames[0] > trails[a].frames[-1]:
-                break
-            other = seen_at(trails[b])
-            common = [frame for frame in other if frame in seen and common_share(seen[frame], other[frame]) < 0.2]
-            if len(common) >= 2:
-                pairs.add((min(a, b), max(a, b)))
+    for a, b in itertools.combinations(range(len(trails)), 2):
+        common = (at for at in seen[a] if at in seen[b] and common_share(seen[a][at], seen[b][at]) < APART)
+        if len(list(itertools.islice(common, 2))) == 2:  # found at once where there are such frames
+            pairs.add((a, b))
     return pairs
-
-
-def seen_at(trail: Trail) -> dict[int, Quad]:
-    return {
-        frame: quad
-        for frame, quad, origin in zip(trail.frames, trail.quads, trail.origins, strict=True)
-        if origin == "found"
-    }

@@ -13,9 +13,9 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from restore_plugin.masks.covers import Quad
 from restore_plugin.masks.names import Name
-from restore_plugin.types import BETWEEN, BEYOND, FOUND, Box, Region, Sightings
+from restore_plugin.masks.quads import Quad, common_share, middle, quad_of, shifted, size
+from restore_plugin.types import BETWEEN, BEYOND, FOUND, Region, Sightings
 
 
 @dataclass(frozen=True)
@@ -63,30 +63,6 @@ class Trail:
         velocity = (middle(last) - middle(self.quads[before])) / steps
         ahead = min(frame - self.frames[-1], 8)
         return shifted(last, velocity * ahead * 0.9**ahead)
-
-
-def middle(quad: Quad) -> Quad:
-    return (quad[:2] + quad[2:]) / 2
-
-
-def shifted(quad: Quad, by: Quad) -> Quad:
-    return quad + np.concatenate((by, by)).astype(np.float32)
-
-
-def size(quad: Quad) -> float:
-    return float(np.sqrt(max(1.0, (quad[2] - quad[0]) * (quad[3] - quad[1]))))
-
-
-def quad_of(box: Box) -> Quad:
-    return np.array([box.x, box.y, box.right, box.bottom], np.float32)
-
-
-def common_share(a: Quad, b: Quad) -> float:
-    """Intersection over the smaller of two boxes."""
-    width, height = np.minimum(a[2:], b[2:]) - np.maximum(a[:2], b[:2])
-    if width <= 0 or height <= 0:
-        return 0.0
-    return float(width * height / min(size(a), size(b)) ** 2)
 
 
 def likeness(trail: Trail, frame: int, quad: Quad, options: TrailOptions) -> float:

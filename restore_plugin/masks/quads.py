@@ -1,0 +1,42 @@
+"""Boxes that need not lie on whole pixels: x0, y0, x1, y1."""
+
+from __future__ import annotations
+
+from typing import Any, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from restore_plugin.types import Box
+
+Quad: TypeAlias = npt.NDArray[Any]  # (4,) or (n, 4) float32: x0, y0, x1, y1 in px
+
+
+def middle(quad: Quad) -> Quad:
+    return (quad[:2] + quad[2:]) / 2
+
+
+def shifted(quad: Quad, by: Quad) -> Quad:
+    return quad + np.concatenate((by, by)).astype(np.float32)
+
+
+def size(quad: Quad) -> float:
+    return float(np.sqrt(max(1.0, (quad[2] - quad[0]) * (quad[3] - quad[1]))))
+
+
+def quad_of(box: Box) -> Quad:
+    return np.array([box.x, box.y, box.right, box.bottom], np.float32)
+
+
+def common_share(a: Quad, b: Quad) -> float:
+    """Intersection over the smaller of two boxes."""
+    width, height = np.minimum(a[2:], b[2:]) - np.maximum(a[:2], b[:2])
+    if width <= 0 or height <= 0:
+        return 0.0
+    return float(width * height / min(size(a), size(b)) ** 2)
+
+
+def resized(quad: Quad, by: float) -> Quad:
+    """The same middle, sides `by` times as long."""
+    centre, half = middle(quad), (quad[2:] - quad[:2]) / 2 * by
+    return np.concatenate((centre - half, centre + half))
