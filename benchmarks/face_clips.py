@@ -386,7 +386,7 @@ def unfocused(stage: Stage) -> list[Scene]:
 def lit(stage: Stage) -> list[Scene]:
     """The light goes down and comes back; a lamp too much; somebody turns meanwhile."""
     n = stage.count
-    light = through(n, 1, 1, 0.12, 0.1, 0.9, 1.8, 1.8, 1, 0.15, 0.9)
+    light = through(n, 1, 1, 0.2, 0.16, 0.9, 1.8, 1.8, 1, 0.2, 0.9)
     motion = replace(stage.calm(n, large=0.14), yaw=swing(stage.random, n, 65, 3))
     return [stage.scene([motion], light=light)]
 
@@ -399,7 +399,7 @@ def dusk(stage: Stage) -> list[Scene]:
         x = width * wander(random, n, 0.1, 0.9, 2.5)
         roll, yaw = wander(random, n, -20, 20), wander(random, n, -70, 70, 1.1)
         motions.append(replace(stage.calm(n, large=large), x=x, roll=roll, yaw=yaw))
-    return [stage.scene(motions, light=through(n, 0.3, 0.15, 0.12, 0.2, 0.12))]
+    return [stage.scene(motions, light=through(n, 0.5, 0.3, 0.22, 0.35, 0.22))]
 
 
 def hidden(stage: Stage) -> list[Scene]:

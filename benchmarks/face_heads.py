@@ -197,7 +197,7 @@ def torso(canvas: Array, person: Array, skin: Array) -> Array:
     shade = 1 - 0.45 * np.clip(x / half, 0, 1) ** 4 + 0.05 * folds / folds.std() + 0.03 * weave / weave.std()
     shade -= 0.25 * np.exp(-0.5 * ((x - 0.98 - 0.02 * y) / 0.02) ** 2) * np.clip((y - 1.45) / 0.3, 0, 1)  # arms
     cloth = (shade[..., None] * colour).astype(np.float32)
-    neck = (x < 0.36) & (y > -0.1) & ~shape & (y < 0.85)
+    neck = (x < 0.36 * np.sqrt(np.clip(1 - (np.maximum(0.45 - y, 0) / 0.5) ** 2, 0, 1))) & ~shape & (y < 0.85)
     shadow = 0.62 + 0.2 * np.clip((y - 0.5) / 0.3, 0, 1) - 0.3 * (x / 0.4) ** 2
     cloth = np.where(neck[..., None], (shadow[..., None] * skin).astype(np.float32), cloth)
     collar = np.abs(y - 0.70 - 0.12 * np.sqrt(np.clip(1 - (x / 0.38) ** 2, 0, 1))) < 0.018

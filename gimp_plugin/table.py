@@ -107,8 +107,8 @@ ROWS = (
         methods=(
             ("blocks", "Blocks", "Blocks of random shades: nothing of the face shows"),
             ("solid", "Black", "One colour"),
-            ("blur", "Blur", "A strong blur. It can tell who it is to somebody who compares"),
-            ("pixelate", "Plain mosaic", "Large blocks. They can tell who it is to somebody who compares"),
+            ("blur", "Blur", "It looks hidden, and tells who it is to whoever has pictures to compare"),
+            ("pixelate", "Plain mosaic", "It looks hidden, and tells who it is to whoever has pictures to compare"),
         ),
         searches=True,
         nothing_found="No face was found{where}. The image is unchanged.",

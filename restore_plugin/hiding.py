@@ -39,7 +39,7 @@ from restore_plugin.types import (
 Cover: TypeAlias = Callable[[Pixels, Mask, Region], Pixels]  # of a crop: what is seen instead
 
 BLOCKS_CELLS = (6, 8)  # across and down the region's box
-PIXELATE_CELLS = (4, 5)  # as many as recognition fails on, restored or not: benchmarks/hidden.py
+PIXELATE_CELLS = (4, 5)  # dlib fails on it against clear pictures, not against others hidden so: benchmarks/hidden.py
 BLUR_CELLS = (3, 4)
 RIM = 0.15  # of the region's box, on every side: the surroundings that `blocks` takes its colour from
 SHADES = 0.13  # the lightest and darkest block are this much from the colour

@@ -22,7 +22,8 @@ from restore_plugin.types import Box, Image
 Descriptor: TypeAlias = npt.NDArray[Any]  # (128,) float32; a person's are within about 0.6 of each other
 Descriptors: TypeAlias = npt.NDArray[Any]  # (n, 128) float32
 
-# distances; measured with benchmarks/hidden.py --pairs, as docs/figures.md tells
+# distances; measured with benchmarks/hidden.py --pairs: two people within SAME and one person beyond OTHER are 1 pair
+# in 1000 each
 SAME = 0.52  # at most: surely the same person
 OTHER = 0.71  # at least: surely another person; between them it is not certain
 
