@@ -173,7 +173,7 @@ def test_recipe_trains_and_goes_on(
         return [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
 
     first = run(SECONDS / 60)
-    assert first["step"] > 2
+    assert first["step"] >= 1
     assert first["seconds"] >= SECONDS
     entries = log()
     assert [entry["step"] for entry in entries] == [first["step"]] * 2

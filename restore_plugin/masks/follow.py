@@ -181,7 +181,12 @@ class Follower:
             if trail.scores[best] < self.options.low:
                 trail.doubts.setdefault(trail.frames[best], LOW_CONFIDENCE)
         whole = [filled(trail, between[n], before[n], after[n]) for n, trail in enumerate(trails)]
-        return whole, [np.stack(each) if each else np.zeros((0, 128), np.float32) for each in descriptors], size_px
+        nothing = np.zeros((0, 128), np.float32)
+        described = [
+            np.stack(each) if each and not trail.mixed else nothing
+            for each, trail in zip(descriptors, trails, strict=True)
+        ]
+        return whole, described, size_px
 
     def bridge(self, trail: Trail, at: int, frames: Sequence[Kept]) -> dict[int, tuple[Quad, float]]:
         """The frames between two sightings, walked from both sides; where these disagree, both places are covered."""
@@ -194,6 +199,9 @@ class Follower:
         out = {}
         if count > self.options.long and not any(step[2] for step in (*onward.values(), *backward.values())):
             trail.doubts[trail.frames[at] + count // 2] = LONG_UNSEEN
+            last = onward.get(trail.frames[at + 1] - 1)
+            arrived = last is not None and common_share(last[1], end) > self.options.taken
+            trail.mixed |= not arrived  # who comes back may be somebody else
         for index in range(trail.frames[at] + 1, trail.frames[at + 1]):
             share = (index - trail.frames[at]) / count
             even = start * (1 - share) + end * share

@@ -27,13 +27,15 @@ class TrailOptions:
     gap: int = 30  # frames from one sighting to the next, at most
     reach: float = 0.6  # of a face's size: how far off its expected place it may be seen again
     per_frame: float = 0.12  # that much farther for every frame without a sighting
+    furthest: float = 2.0  # and no farther
     size_ratio: float = 1.7  # sizes that may be the same face's
     crossing: float = 0.15  # intersection over the smaller box from which on two faces may be mistaken
 
 
 @dataclass
 class Trail:
-    """One face: its boxes (x0, y0, x1, y1 in px), frames growing. `mixed`: it lies over another face."""
+    """One face: its boxes (x0, y0, x1, y1 in px), frames growing. `mixed`: it may
+    be two people's."""
 
     frames: list[int] = field(default_factory=list)
     quads: list[Quad] = field(default_factory=list)
@@ -71,8 +73,9 @@ def likeness(trail: Trail, frame: int, quad: Quad, options: TrailOptions) -> flo
     ratio = size(quad) / size(expected)
     if not 1 / options.size_ratio < ratio < options.size_ratio:
         return 0.0
-    reach = (options.reach + options.per_frame * (frame - trail.frames[-1] - 1)) * max(size(quad), size(expected))
-    return max(0.0, 1 - float(np.hypot(*(middle(quad) - middle(expected)))) / reach)
+    reach = min(options.reach + options.per_frame * (frame - trail.frames[-1] - 1), options.furthest)
+    away = float(np.hypot(*(middle(quad) - middle(expected)))) / max(size(quad), size(expected))
+    return max(0.0, 1 - away / reach)
 
 
 def link_faces(sightings: Sightings, cuts: Collection[int], options: TrailOptions = TrailOptions()) -> list[Trail]:
