@@ -7,7 +7,7 @@ photographs and videos without people. The truth comes from the pictures, once: 
 mouth in them at high confidence, so it does not depend on the finder that is measured.
 
 A head is cut out (GrabCut), laid on a shape with a nose that is turned in space, tilted about the neck of a torso in
-the clothes' colour, moved, blurred along its way, partly hidden and lit; then noise and H.264 at crf 20. Beside each
+plain clothes, moved, blurred along its way, partly hidden and lit; then noise and H.264 at crf 20. Beside each
 CLIP.mp4 there is CLIP.json: for each frame its faces, each with
 
 - `person`: the same number for the same person in all of the clip;
@@ -22,284 +22,18 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import av
 import cv2
 import numpy as np
-from face_heads import FACE, NECK, Head, people_of, turn
+from face_heads import Head, people_of
+from face_props import FILMS, RATE, Array, board, film, hand, photograph, smooth, swing, through, wander
+from face_scenes import Actor, Motion, Obstacle, Scene, draw
 
-RATE = 25
-SHARE, SMALLEST = 0.3, 18  # what counts: visible share of the inner face, px
-SHUTTER = 0.5  # of the frame interval
 NOISE, DARK_NOISE = 1.5 / 255, 3.0  # standard deviation; so much more of it as the light goes
-LENS = 0.6  # px, standard deviation of the lens's blur
-Array = np.ndarray
-
-
-# ---- motion: arrays with one value a frame
-
-
-def wander(random: np.random.Generator, count: int, low: float, high: float, seconds: float = 1.5) -> Array:
-    """A smooth random path that reaches from one value to the other; `seconds` between its turns."""
-    knots = max(4, round(count / RATE / seconds) + 3)
-    values = random.uniform(low, high, knots)
-    path = np.interp(np.linspace(0, knots - 1, count), np.arange(knots), values)
-    path = smooth(path, seconds / 3)
-    spread = float(np.ptp(path))
-    return low + (high - low) * (path - path.min()) / spread if spread else path
-
-
-def swing(random: np.random.Generator, count: int, reach: float, seconds: float = 2.5) -> Array:
-    """To one side, the other, and back, with stays at the ends."""
-    phase = random.uniform(0, 2 * np.pi)
-    wave = np.sin(np.arange(count) / RATE / seconds * 2 * np.pi + phase)
-    return reach * np.tanh(2 * wave) / np.tanh(2) * random.uniform(0.92, 1)
-
-
-def through(count: int, *values: float) -> Array:
-    """Through these values at even times, without corners."""
-    path = np.interp(np.linspace(0, len(values) - 1, count), np.arange(len(values)), values)
-    return smooth(path, count / RATE / (len(values) - 1) / 5)
-
-
-def smooth(path: Array, seconds: float) -> Array:
-    reach = max(1, round(3 * seconds * RATE))
-    kernel = np.exp(-0.5 * (np.arange(-reach, reach + 1) / max(seconds * RATE, 1e-3)) ** 2)
-    return np.convolve(np.pad(path, reach, mode="edge"), kernel / kernel.sum(), mode="valid")
-
-
-@dataclass(frozen=True)
-class Motion:
-    """Where a person's neck is (px), how large the face is (px), how it is turned (degrees) and blurred; (N,) each."""
-
-    x: Array
-    y: Array
-    height: Array
-    roll: Array
-    yaw: Array
-    pitch: Array
-    defocus: Array  # standard deviation, px
-    light: Array  # factor
-
-
-@dataclass(frozen=True)
-class Actor:
-    person: int
-    head: Head
-    motion: Motion
-
-
-@dataclass(frozen=True)
-class Obstacle:
-    """A picture (h, w, 4) with premultiplied alpha whose centre goes along x, y (px), turned by `angle` (degrees)."""
-
-    picture: Array
-    x: Array
-    y: Array
-    angle: Array
-
-
-@dataclass(frozen=True)
-class Scene:
-    """Between two cuts. Later actors are nearer; obstacles are before all of them."""
-
-    count: int
-    background: Iterator[Array]
-    actors: list[Actor]
-    obstacles: list[Obstacle] = field(default_factory=list)
-    light: Array | None = None
-
-
-# ---- drawing
-
-
-def pasted(picture: Array, matrix: Array, size: tuple[int, int], kernel: Array | None, soft: float) -> Any:
-    """A premultiplied RGBA picture through a 2x3 matrix: (rows, columns, RGBA inside the frame), None if outside."""
-    height, width = picture.shape[:2]
-    corners = np.array([[0, 0, 1], [width, 0, 1], [0, height, 1], [width, height, 1]]) @ matrix.T
-    pad = 4 + round(3 * soft) + (max(kernel.shape) if kernel is not None else 0)
-    x0, y0 = np.maximum(np.floor(corners.min(0)).astype(int) - pad, -pad)
-    x1, y1 = np.minimum(np.ceil(corners.max(0)).astype(int) + pad, np.array(size) + pad)
-    if x1 <= x0 + 2 * pad or y1 <= y0 + 2 * pad:
-        return None
-    scale = float(np.sqrt(abs(np.linalg.det(matrix[:, :2]))))
-    if scale < 0.75:  # so that nothing aliases
-        picture = cv2.GaussianBlur(picture, (0, 0), 0.45 / scale)
-    moved = matrix - [[0, 0, x0], [0, 0, y0]]
-    drawn = cv2.warpAffine(picture, moved, (int(x1 - x0), int(y1 - y0)), flags=cv2.INTER_LINEAR)
-    if soft > 0.3:
-        drawn = cv2.GaussianBlur(drawn, (0, 0), soft)
-    if kernel is not None:
-        drawn = cv2.filter2D(drawn, -1, kernel)
-    left, top = max(0, x0), max(0, y0)
-    right, bottom = min(size[0], x1), min(size[1], y1)
-    return slice(top, bottom), slice(left, right), drawn[top - y0 : bottom - y0, left - x0 : right - x0]
-
-
-def over(frame: Array, layer: Any) -> None:
-    if layer is not None:
-        rows, columns, rgba = layer
-        frame[rows, columns] = frame[rows, columns] * (1 - rgba[..., 3:]) + rgba[..., :3]
-
-
-def line_kernel(x: float, y: float) -> Array | None:
-    """Motion blur along (x, y) px; None for none that could be seen."""
-    length = float(np.hypot(x, y))
-    if length < 1.2:
-        return None
-    side = 2 * int(np.ceil(length / 2)) + 3
-    kernel = np.zeros((side, side), np.float32)
-    for step in np.linspace(-0.5, 0.5, 4 * side):
-        column, row = side // 2 + x * step, side // 2 + y * step
-        i, j = int(row), int(column)
-        for di, dj in ((0, 0), (0, 1), (1, 0), (1, 1)):
-            kernel[i + di, j + dj] += (1 - abs(row - i - di)) * (1 - abs(column - j - dj))
-    return kernel / kernel.sum()
-
-
-def placed(motion: Motion, t: int, turned: float) -> Array:
-    """The matrix from the head's canvas to the frame: turned by `turned` of the roll about the neck, scaled, moved."""
-    scale, angle = motion.height[t] / FACE, np.radians(motion.roll[t] * turned)
-    matrix = scale * np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
-    return np.hstack([matrix, (np.array([motion.x[t], motion.y[t]]) - matrix @ NECK)[:, None]])
-
-
-def draw_actor(frame: Array, actor: Actor, t: int) -> tuple[dict[str, Any], Array, Array]:
-    """Draws a person; the truth without visibility, the inner face (H, W) bool, and all that it covers."""
-    motion, size = actor.motion, (frame.shape[1], frame.shape[0])
-    head, inner = turn(actor.head, float(motion.yaw[t]), float(motion.pitch[t]))
-    matrix = placed(motion, t, 1)
-    contours, _ = cv2.findContours((inner > 0.5).astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
-    hull = cv2.convexHull(np.concatenate(contours))[:, 0].astype(float)
-    outline = np.hstack([hull, np.ones((len(hull), 1))]) @ matrix.T
-    centre = np.append(hull.mean(0), 1)
-    before, after = placed(motion, max(t - 1, 0), 1) @ centre, placed(motion, min(t + 1, len(motion.x) - 1), 1) @ centre
-    way = (after - before) / 2 * SHUTTER
-    kernel, soft = line_kernel(*way), float(motion.defocus[t])
-    layers = [(actor.head.body, placed(motion, t, 0.3)), (head, matrix)]
-    covers = np.zeros(frame.shape[:2], bool)
-    for picture, where in layers:
-        lit = picture * np.float32([motion.light[t]] * 3 + [1])
-        layer = pasted(lit, where, size, kernel, soft)
-        over(frame, layer)
-        if layer is not None:
-            covers[layer[0], layer[1]] |= layer[2][..., 3] > 0.5
-    drawn = np.zeros(frame.shape[:2], bool)
-    layer = pasted(np.repeat(inner[..., None], 4, 2), matrix, size, None, 0)
-    if layer is not None:
-        drawn[layer[0], layer[1]] = layer[2][..., 3] > 0.5
-    scale = float(motion.height[t] / FACE)
-    face = {
-        "person": actor.person,
-        "outline": np.round(outline, 1).tolist(),
-        "area": float((inner > 0.5).sum()) * scale**2,
-        "height_px": round(float(motion.height[t]), 1),
-        "blur_px": round(max(float(np.hypot(*way)), 2.35 * soft), 1),
-        "yaw": round(float(motion.yaw[t])),
-        "roll": round(float(motion.roll[t])),
-    }
-    return face, drawn, covers
-
-
-def draw(scene: Scene, t: int, background: Array) -> tuple[Array, list[dict[str, Any]]]:
-    """One frame, RGB float32 in [0, 1], and the truth of it."""
-    frame, faces, seen = background.copy(), [], []
-    for actor in scene.actors:
-        face, inner, covers = draw_actor(frame, actor, t)
-        seen = [mask & ~covers for mask in seen] + [inner]
-        faces.append(face)
-    for obstacle in scene.obstacles:
-        angle = np.radians(obstacle.angle[t])
-        matrix = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
-        middle = np.array(obstacle.picture.shape[1::-1]) / 2
-        last = min(t + 1, scene.count - 1)
-        way = np.array([obstacle.x[last] - obstacle.x[t], obstacle.y[last] - obstacle.y[t]]) * SHUTTER
-        matrix = np.hstack([matrix, (np.array([obstacle.x[t], obstacle.y[t]]) - matrix @ middle)[:, None]])
-        layer = pasted(obstacle.picture, matrix, (frame.shape[1], frame.shape[0]), line_kernel(*way), 0)
-        over(frame, layer)
-        if layer is not None:
-            for mask in seen:
-                mask[layer[0], layer[1]] &= layer[2][..., 3] < 0.5
-    frame = cv2.GaussianBlur(frame, (0, 0), LENS)
-    if scene.light is not None:
-        frame *= np.float32(scene.light[t])
-    truth = []
-    for face, mask in zip(faces, seen, strict=True):
-        share = min(1.0, float(mask.sum()) / max(face.pop("area"), 1))
-        polygons, _ = cv2.findContours(mask.astype(np.uint8), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_SIMPLE)
-        counts = share >= SHARE and face["height_px"] >= SMALLEST
-        visible = [polygon[:, 0].tolist() for polygon in polygons]
-        truth.append({**face, "share": round(share, 3), "counts": bool(counts), "visible": visible})
-    return frame, truth
-
-
-# ---- backgrounds and things that pass
-
-
-def photograph(path: Path, size: tuple[int, int], count: int, random: np.random.Generator) -> Iterator[Array]:
-    """A photograph under a slow, slightly shaky pan."""
-    picture = cv2.cvtColor(cv2.imread(str(path)), cv2.COLOR_BGR2RGB).astype(np.float32) / 255
-    scale = 1.25 * max(size[0] / picture.shape[1], size[1] / picture.shape[0])
-    picture = cv2.resize(
-        picture, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC
-    )
-    spare = np.array([picture.shape[1] - size[0], picture.shape[0] - size[1]])
-    x = wander(random, count, 0, spare[0], 4) + wander(random, count, -1.5, 1.5, 0.4)
-    y = wander(random, count, 0, spare[1], 4) + wander(random, count, -1.5, 1.5, 0.4)
-    for left, top in zip(np.clip(x, 0, spare[0]), np.clip(y, 0, spare[1]), strict=True):
-        yield cv2.warpAffine(
-            picture, np.array([[1, 0, -left], [0, 1, -top]]), size, borderMode=cv2.BORDER_REFLECT
-        ).clip(0, 1)
-
-
-def film(path: Path, size: tuple[int, int], count: int, random: np.random.Generator) -> Iterator[Array]:
-    """A video, from a random frame on, forward and backward."""
-    with av.open(str(path)) as container:
-        frames = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
-    start = int(random.integers(len(frames)))
-    for t in range(start, start + count):
-        at = t % (2 * len(frames) - 2)
-        picture = frames[min(at, 2 * len(frames) - 2 - at)]
-        scale = max(size[0] / picture.shape[1], size[1] / picture.shape[0])
-        picture = cv2.resize(picture, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
-        left, top = (picture.shape[1] - size[0]) // 2, (picture.shape[0] - size[1]) // 2
-        yield picture[top : top + size[1], left : left + size[0]].astype(np.float32) / 255
-
-
-def board(path: Path, width: int, height: int, random: np.random.Generator) -> Array:
-    """A piece of a photograph with slightly soft edges, (height, width, 4)."""
-    picture = cv2.cvtColor(cv2.imread(str(path)), cv2.COLOR_BGR2RGB).astype(np.float32) / 255
-    picture = cv2.resize(picture, (2 * width, 2 * height), interpolation=cv2.INTER_AREA)
-    left, top = int(random.integers(width)), int(random.integers(height))
-    alpha = np.zeros((height, width, 1), np.float32)
-    alpha[2:-2, 2:-2] = 1
-    alpha = cv2.blur(alpha, (3, 3))[..., None]
-    return np.dstack([picture[top : top + height, left : left + width] * alpha, alpha])
-
-
-def hand(colour: Array, size: int, random: np.random.Generator) -> Array:
-    """A hand with spread fingers, (size, size, 4): shaded, in a skin's colour."""
-    mask = np.zeros((size, size), np.uint8)
-    at = np.array([0.5, 0.66]) * size
-    cv2.ellipse(mask, (int(at[0]), int(at[1])), (int(0.17 * size), int(0.2 * size)), 0, 0, 360, 255, -1)
-    cv2.line(mask, (int(at[0]), int(at[1])), (int(at[0]), size), 255, int(0.2 * size))  # wrist
-    for angle, length in ((-62, 0.30), (-17, 0.44), (-4, 0.49), (9, 0.46), (23, 0.38)):
-        way = np.radians(angle + random.uniform(-4, 4))
-        tip = at + length * size * np.array([np.sin(way), -np.cos(way)])
-        root = at + 0.12 * size * np.array([np.sin(way), -np.cos(way)])
-        cv2.line(mask, root.astype(int).tolist(), tip.astype(int).tolist(), 255, max(2, int(0.085 * size)))
-    inside = cv2.distanceTransform(mask, cv2.DIST_L2, 5) / (0.05 * size)
-    shade = 0.62 + 0.38 * np.clip(inside, 0, 1) ** 0.5
-    grain = cv2.GaussianBlur(random.normal(0, 1, (size, size)).astype(np.float32), (0, 0), 0.03 * size)
-    shade = shade * (1 + 0.06 * grain / max(float(grain.std()), 1e-6))
-    alpha = cv2.GaussianBlur(mask.astype(np.float32) / 255, (0, 0), 1.2)[..., None]
-    return np.dstack([(shade[..., None] * colour).clip(0, 1) * alpha, alpha]).astype(np.float32)
-
-
-# ---- kinds of clips
 
 
 @dataclass(frozen=True)
@@ -318,7 +52,7 @@ class Stage:
 
     def background(self, count: int) -> Iterator[Array]:
         path = self.backgrounds[int(self.random.integers(len(self.backgrounds)))]
-        show = film if path.suffix in (".mp4", ".mkv", ".mov") else photograph
+        show = film if path.suffix in FILMS else photograph
         return show(path, self.size, count, self.random)
 
     def calm(self, count: int, place: float = 0.5, large: float = 0.22) -> Motion:
@@ -422,7 +156,7 @@ def hidden(stage: Stage) -> list[Scene]:
             x, y = motion.x + stay + 0.4 * way, middle_y + random.uniform(0, 0.5) * face + np.abs(way) * 1.6
         else:
             path = stage.backgrounds[int(random.integers(len(stage.backgrounds)))]
-            while path.suffix == ".mp4":
+            while path.suffix in FILMS:
                 path = stage.backgrounds[int(random.integers(len(stage.backgrounds)))]
             picture = board(path, int(random.uniform(0.6, 0.9) * face), int(random.uniform(1.5, 2.6) * face), random)
             x, y = motion.x + stay + way, middle_y + random.uniform(-0.3, 0.5) * face
@@ -496,7 +230,7 @@ def everything(stage: Stage) -> list[Scene]:
         roll, yaw = wander(random, n, -38, 38, 0.9), wander(random, n, -70, 70, 0.9)
         soft = motion.height * np.clip(wander(random, n, -0.06, 0.05, 1), 0, 0.05)
         motions.append(replace(motion, x=x, y=motion.y + 0.05 * index * height, roll=roll, yaw=yaw, defocus=soft))
-    photographs = [path for path in stage.backgrounds if path.suffix != ".mp4"]
+    photographs = [path for path in stage.backgrounds if path.suffix not in FILMS]
     picture = board(photographs[int(random.integers(len(photographs)))], int(0.14 * height), int(0.5 * height), random)
     passing = Obstacle(
         picture, through(n, -0.2, 1.2, 0.4, -0.2) * width, np.full(n, 0.5 * height), swing(random, n, 12)

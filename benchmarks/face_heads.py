@@ -25,6 +25,7 @@ SKIN_LUMA = 0.58
 # in units of the distance from eyes to mouth: brow above the eyes, chin below them, half the inner face's width
 BROW, CHIN, HALF_WIDTH = 0.43, 1.83, 0.86
 GRID = 2  # px: how finely a turned head is worked out
+WHOLE = (0, 0, WIDTH, HEIGHT)
 REACH = 180  # degrees: how far round the head is drawn
 PICTURED = 72  # degrees: how far round the picture shows it well
 CLOTHES = ((0.16, 0.2, 0.3), (0.45, 0.12, 0.13), (0.62, 0.62, 0.6)) + (
@@ -61,7 +62,8 @@ def people_of(pictures: Sequence[Path], count: int, detector: str, random: Any) 
     for index in random.permutation(count):
         for _ in range(50):
             path = pictures[int(stretch * (index + random.uniform(0.3, 0.7)))]
-            head = cut_out(cv2.imread(str(path)), finder)
+            picture: Any = cv2.imread(str(path))
+            head = cut_out(picture, finder)
             if head is not None:
                 names.append(path.name)
                 heads.append(head)
@@ -136,8 +138,8 @@ def segmented(canvas: Array, there: Array) -> Array:
     marks[(y > 0.5) & (np.abs(x) < 0.4)] = cv2.GC_PR_FGD
     marks[~there] = cv2.GC_BGD
     cv2.setRNGSeed(1)
-    cv2.grabCut(canvas, marks, None, np.zeros((1, 65)), np.zeros((1, 65)), 6, cv2.GC_INIT_WITH_MASK)
-    person = np.isin(marks, (cv2.GC_FGD, cv2.GC_PR_FGD)).astype(np.uint8)
+    cv2.grabCut(canvas, marks, WHOLE, np.zeros((1, 65)), np.zeros((1, 65)), 6, cv2.GC_INIT_WITH_MASK)
+    person: Any = np.isin(marks, (cv2.GC_FGD, cv2.GC_PR_FGD)).astype(np.uint8)
     person = cv2.morphologyEx(person, cv2.MORPH_OPEN, cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (9, 9)))
     person = cv2.morphologyEx(person, cv2.MORPH_CLOSE, cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (15, 15)))
     _, labels = cv2.connectedComponents(person)
@@ -213,7 +215,7 @@ def torso(canvas: Array, person: Array, skin: Array) -> Array:
 
 def turn(head: Head, yaw: float, pitch: float) -> tuple[Array, Array]:
     """The head turned (degrees; yaw to its left is positive, pitch up): RGBA like `Head.head`, and its inner face."""
-    rows = np.arange(head.top - 1, HEAD_ROWS, 0.7 * GRID, np.float32)
+    rows = np.arange(head.top - 1, HEAD_ROWS, 0.7 * GRID, dtype=np.float32)
     half = np.interp(rows, np.arange(HEAD_ROWS), head.half)[:, None].astype(np.float32)
     middle = np.interp(rows, np.arange(HEAD_ROWS), head.middle)[:, None].astype(np.float32)
     rows = rows[:, None]
@@ -256,7 +258,7 @@ def turn(head: Head, yaw: float, pitch: float) -> tuple[Array, Array]:
     high, wide = HEAD_ROWS // GRID, WIDTH // GRID
     inside = (down.ravel()[order] >= 0) & (i < high) & (j >= 0) & (j < wide)
     order, i, j = order[inside], i[inside], j[inside]
-    maps = np.zeros((high, wide, 10), np.float32)  # the nearest is written last and stays
+    maps: Any = np.zeros((high, wide, 10), np.float32)  # the nearest is written last and stays
     values = (u, rows, light, facing, behind, here, back_u, back_v, 1, side)
     maps[i, j] = np.stack([np.broadcast_to(part, near.shape).ravel()[order] for part in values], -1)
     maps = cv2.blur(maps, (3, 3))
@@ -267,7 +269,7 @@ def turn(head: Head, yaw: float, pitch: float) -> tuple[Array, Array]:
     maps = np.where(known[..., None] > 0, maps, edge)
     maps = cv2.resize(maps, (WIDTH, HEAD_ROWS), interpolation=cv2.INTER_LINEAR)
     solid = (cv2.resize(known, (WIDTH, HEAD_ROWS), interpolation=cv2.INTER_LINEAR) > 0.5).astype(np.float32)
-    drawn = cv2.remap(head.head, maps[..., 0], maps[..., 1], cv2.INTER_LINEAR)
+    drawn: Any = cv2.remap(head.head, maps[..., 0], maps[..., 1], cv2.INTER_LINEAR)
     other = cv2.remap(head.head, maps[..., 6], maps[..., 7], cv2.INTER_LINEAR)
     behind, here = maps[..., 4:5], maps[..., 5:6]
     rgb = drawn[..., :3] + (other[..., :3] - drawn[..., :3]) * behind

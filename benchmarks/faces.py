@@ -194,7 +194,8 @@ def people(seen: list[tuple[int, int, Region]]) -> dict[str, Any]:
     """Labels of each person and people of each label that were seen together at least 3 times; splits and joins."""
     pairs = Counter((person, region.label or f"track {region.id}") for _, person, region in seen)
     pairs = Counter({pair: times for pair, times in pairs.items() if times >= 3})
-    labels, persons = defaultdict(dict), defaultdict(dict)
+    labels: dict[int, dict[str, int]] = defaultdict(dict)
+    persons: dict[str, dict[int, int]] = defaultdict(dict)
     for (person, label), times in pairs.items():
         labels[person][label] = times
         persons[label][person] = times

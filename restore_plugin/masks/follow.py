@@ -45,7 +45,7 @@ class FollowOptions:
     long: int = 8  # frames: a longer gap without any sighting is worth a look
     crop: float = 2.4  # of a face's size: the surroundings in which the finder looks again
     crop_px: int = 160  # their size in what the finder sees
-    doubtful: float = 0.06  # score that counts there
+    doubtful: float = 0.1  # score that counts there
     low: float = 0.6  # best score of a face that may be none
     alike: float = 0.45  # correlation with how it looked
     taken: float = 0.5  # of the smaller box is common with another face's sighting: that one is it
