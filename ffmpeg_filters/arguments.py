@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 COMMAND = "restore-video"
 SCAN, FACES = "scan", "faces"
-MARGIN = 1.3  # times a face, of its cover
+MARGIN = 1.4  # times a face, of its cover
 
 USAGE = """\
   restore-video demo                                  make a small pixelated clip, restore it, show the result
@@ -102,7 +102,7 @@ def add_face_search(known: argparse.ArgumentParser) -> None:
         help="a picture with one face: this person is named as the file; may be repeated",
     )
     group.add_argument(
-        "--margin", type=float, default=MARGIN, help="how much larger than a face its cover is; default: 1.3"
+        "--margin", type=float, default=MARGIN, help="how much larger than a face its cover is; default: 1.4"
     )
     group.add_argument("--boxes", action="store_true", help="cover faces with boxes, not with ellipses")
 

@@ -182,7 +182,7 @@ class ScanOptions:
     """
 
     known: tuple[Path, ...] = ()
-    margin: float = 1.3
+    margin: float = 1.4
     boxes: bool = False
 
 

@@ -31,6 +31,11 @@ Way = Callable[[int], tuple[float, float] | None]  # a face's middle in a frame;
 Covers = dict[int, list[Region]]
 
 
+def free(frame: int, quad: Any) -> bool:
+    """No other face is there."""
+    return False
+
+
 class Finder:
     """Looks again in crops: by default it sees nothing there."""
 
@@ -476,7 +481,7 @@ def test_looking_again_comes_back_to_the_frame_s_px(scale: int, turns: int) -> N
     follower = Follower(cast(Any, finder), cast(Any, Describer()), {}, ScanOptions())
     frame = ArrayFrame(picture)
     frame.turns = turns
-    found = follower.seen_again(keep(frame, 960), quad_of(spot.shift(5 * scale, -4 * scale)))
+    found = follower.seen_again(keep(frame, 960), quad_of(spot.shift(5 * scale, -4 * scale)), free)
     assert found is not None
     np.testing.assert_allclose(found[0], quad_of(spot), atol=1.5 * scale)
     assert found[1] == pytest.approx(0.3)  # the better one lies elsewhere
@@ -489,8 +494,8 @@ def test_looking_again_outside_of_the_picture() -> None:
     finder = Finder()
     follower = Follower(cast(Any, finder), cast(Any, Describer()), {}, ScanOptions())
     kept = keep(ArrayFrame(PLACES[0].copy()), 960)
-    assert follower.seen_again(kept, np.array([-400, 10, -350, 70], np.float32)) is None
-    assert follower.seen_again(kept, np.array([WIDTH - 30, 10, WIDTH + 20, 70], np.float32)) is None
+    assert follower.seen_again(kept, np.array([-400, 10, -350, 70], np.float32), free) is None
+    assert follower.seen_again(kept, np.array([WIDTH - 30, 10, WIDTH + 20, 70], np.float32), free) is None
     assert len(finder.asked) == 1
 
 

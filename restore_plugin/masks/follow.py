@@ -22,7 +22,7 @@ from restore_plugin.masks.covers import cover, steadied
 from restore_plugin.masks.motion import Kept, alike, appearance, flow, keep
 from restore_plugin.masks.names import name_people
 from restore_plugin.masks.people import Describer, Descriptor, Descriptors
-from restore_plugin.masks.quads import Quad, common_share, middle, resized, shifted, size
+from restore_plugin.masks.quads import Quad, common_share, covered_share, middle, resized, shifted, size
 from restore_plugin.masks.shots import cuts
 from restore_plugin.masks.trails import Trail, TrailOptions, filled, link_faces
 from restore_plugin.types import FOUND, Box, Frame, Region, ScanOptions, Video
@@ -30,6 +30,7 @@ from restore_plugin.types import FOUND, Box, Frame, Region, ScanOptions, Video
 if TYPE_CHECKING:
     from restore_plugin.masks.faces import FaceFinder
 
+SURE = 0.5  # score from which on a face's box is exact
 APART = 0.2  # of the smaller of two boxes may be common to two people side by side
 RESIZED = 1.4  # a face that is not seen does not grow or shrink by more: what flows may not be the face
 Step = tuple[int, Quad, float]  # frame, box, score of the finder (0: not seen)
@@ -48,7 +49,9 @@ class FollowOptions:
     doubtful: float = 0.1  # score that counts there
     low: float = 0.6  # best score of a face that may be none
     alike: float = 0.45  # correlation with how it looked
-    taken: float = 0.5  # of the smaller box is common with another face's sighting: that one is it
+    taken: float = 0.8  # of a box is covered by another face's sighting: that one is it
+    arrived: float = 0.5  # of the smaller of two boxes is common to them: they are one
+    unsure: float = 0.15  # covers grow by so much where nothing was seen, by half of it where little was
     hold_seconds: float = 0.24  # it stays covered after the last evidence
     recognised_px: float = 28.0  # smaller faces, less sure and paler ones are nobody's for sure
     recognised: float = 0.55
@@ -91,9 +94,10 @@ class Follower:
             regions = []
             for number, at in places[frame]:
                 trail, (quads, motion) = trails[number], steady[number]
+                unsure = self.options.unsure * max(0.0, 1 - trail.scores[at] / SURE)
                 regions.append(
                     replace(
-                        cover(quads[at], *size_px, self.scan, motion[at]),
+                        cover(resized(quads[at], 1 + unsure), *size_px, self.scan, motion[at]),
                         id=number + 1,
                         confidence=trail.scores[at],
                         label=trail.name.label,
@@ -133,7 +137,7 @@ class Follower:
         def elsewhere(number: int) -> Taken:
             """Whether another trail's sighting covers a box: then this one need not go on."""
             return lambda index, quad: any(
-                other != number and common_share(quad, place) > self.options.taken
+                other != number and covered_share(quad, place) > self.options.taken
                 for other, place in seen.get(index, ())
             )
 
@@ -200,7 +204,7 @@ class Follower:
         if count > self.options.long and not any(step[2] for step in (*onward.values(), *backward.values())):
             trail.doubts[trail.frames[at] + count // 2] = LONG_UNSEEN
             last = onward.get(trail.frames[at + 1] - 1)
-            arrived = last is not None and common_share(last[1], end) > self.options.taken
+            arrived = last is not None and common_share(last[1], end) > self.options.arrived
             trail.mixed |= not arrived  # who comes back may be somebody else
         for index in range(trail.frames[at] + 1, trail.frames[at + 1]):
             share = (index - trail.frames[at]) / count
@@ -245,8 +249,9 @@ class Follower:
             return None
         return self.describer.describe(rgb, inside)
 
-    def seen_again(self, kept: Kept, quad: Quad) -> tuple[Quad, float] | None:
-        """The face that the finder sees in an enlarged crop of the expected place, in the frame's px, and its score."""
+    def seen_again(self, kept: Kept, quad: Quad, taken: Taken) -> tuple[Quad, float] | None:
+        """The face that the finder sees in an enlarged crop of the expected place, in the frame's px, and its score;
+        no other trail's."""
         middle_px, side = middle(quad) * kept.scale, size(quad) * kept.scale * self.options.crop
         height, width = kept.grey.shape
         x0, y0 = (int(value) for value in np.floor(middle_px - side / 2))
@@ -259,7 +264,8 @@ class Follower:
         for row in self.finder.search(crop, self.options.doubtful, kept.turns):
             found = (row[:4] / enlarge + np.array([around.x, around.y] * 2, np.float32)) / kept.scale
             ratio = size(found) / size(quad)
-            if common_share(found, quad) > 0.3 and 0.6 < ratio < 1.6 and (best is None or row[4] > best[1]):
+            near = common_share(found, quad) > 0.3 and 0.6 < ratio < 1.6
+            if near and (best is None or row[4] > best[1]) and not taken(kept.index, found):
                 best = (found.astype(np.float32), float(row[4]))
         return best
 
@@ -300,7 +306,7 @@ class Walker:
         flowed, trusted = flow(self.kept, kept, self.quad)
         guess = flowed if trusted else shifted(self.quad, self.moves * 0.8**self.missed)
         guess = resized(guess, float(np.clip(size(guess) / self.seen, 1 / RESIZED, RESIZED)) * self.seen / size(guess))
-        again = self.follower.seen_again(kept, guess)
+        again = self.follower.seen_again(kept, guess, self.taken)
         self.steps += 1
         if again is not None:
             quad, score = again

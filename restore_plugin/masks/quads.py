@@ -28,12 +28,19 @@ def quad_of(box: Box) -> Quad:
     return np.array([box.x, box.y, box.right, box.bottom], np.float32)
 
 
+def common_area(a: Quad, b: Quad) -> float:
+    width, height = np.maximum(np.minimum(a[2:], b[2:]) - np.maximum(a[:2], b[:2]), 0)
+    return float(width * height)
+
+
 def common_share(a: Quad, b: Quad) -> float:
     """Intersection over the smaller of two boxes."""
-    width, height = np.minimum(a[2:], b[2:]) - np.maximum(a[:2], b[:2])
-    if width <= 0 or height <= 0:
-        return 0.0
-    return float(width * height / min(size(a), size(b)) ** 2)
+    return common_area(a, b) / min(size(a), size(b)) ** 2
+
+
+def covered_share(a: Quad, b: Quad) -> float:
+    """How much of the first box lies in the second."""
+    return common_area(a, b) / size(a) ** 2
 
 
 def resized(quad: Quad, by: float) -> Quad:
