@@ -101,7 +101,8 @@ def one(job: Job, options: argparse.Namespace, command: str, builders: Builders,
         changed = "restored" if catalog.task(job.task).invents else "changed"
         progress.say(f"wrote {job.target} ({result['restored_frames']} of {result['frames']} frames {changed})")
         if suspects := result.get("suspects"):
-            progress.warn(f"{suspects} frames need a look before you publish this: see {result['report']}")
+            which = "1 frame needs" if suspects == 1 else f"{suspects} frames need"
+            progress.warn(f"{which} a look before you publish this: see {result['report']}")
         progress.event("done", input=str(job.source), **result)
         return LOOK_AT_IT if suspects else 0
     return 0
