@@ -73,7 +73,8 @@ def several(options: argparse.Namespace, command: str) -> int:
     code = 0
     for job in jobs:
         try:
-            code = one(job, options, command, builders, progress) or code
+            done = one(job, options, command, builders, progress)
+            code = code or done
         except RestoreError as error:
             progress.end()
             progress.event("error", input=str(job.source), exit_code=error.exit_code, text=str(error))
