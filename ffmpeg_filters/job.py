@@ -322,7 +322,7 @@ def scan(job: Job, info: VideoInfo, plan: Path, detections: Path, finder: Finder
 
     name = task(job.task).finder
     times = dict(_detection_times(detections))
-    video = Video(lambda: _read_detections(detections), frames, float(info.rate), progress.say)
+    video = Video(lambda: _read_detections(detections), frames, float(info.rate))
     with plans.PlanWriter(plan, job.task, plans.fingerprint(job.source)) as writer:
         for index, linked in finder.link(video):
             inside = (clip(region, info.width, info.height) for region in linked)

@@ -243,4 +243,3 @@ class Video:
     candidates: Callable[[], Sightings]
     frames: Callable[[], Iterator[Frame]]
     rate: float
-    say: Callable[[str], None] = lambda line: None
