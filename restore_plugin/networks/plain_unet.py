@@ -18,10 +18,10 @@ from restore_plugin.networks.initialisation import keep_variance
 
 
 class Block(nn.Module):
-    def __init__(self, width: int) -> None:
+    def __init__(self, width: int, dilation: int = 1) -> None:
         super().__init__()
-        self.first = nn.Conv2d(width, width, 3, padding=1)
-        self.second = nn.Conv2d(width, width, 3, padding=1)
+        self.first = nn.Conv2d(width, width, 3, padding=dilation, dilation=dilation)
+        self.second = nn.Conv2d(width, width, 3, padding=dilation, dilation=dilation)
 
     def forward(self, features: Tensor) -> Tensor:
         return features + self.second(torch.relu(self.first(features)))
