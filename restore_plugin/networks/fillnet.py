@@ -1,10 +1,9 @@
 """FillNet: the compact inpainting network. It corrects a smooth fill, level by level of a pyramid.
 
-Pushing known pixels down a pyramid and pulling holes full from its coarser levels (Gortler et al. 1996) gives a fill
-that is smooth and has the right colours (restore_plugin.classical.push_pull). FillNet corrects what was pulled, at one
-level after another, with the same weights: structure at the coarse levels, where a large hole is small, and detail at
-the finer ones, which begin with the corrected fill. So its field of view grows with the levels, and a hole of any size
-is filled by a network that learnt on small crops.
+The harmonic fill (restore_plugin.classical.harmonic) has the right colours, but neither edges nor texture. FillNet says
+what to add to it: first in a picture that is reduced by 2 several times, where a large hole is small, then in each
+finer one, which begins with what was added before, enlarged. All levels share the weights, so a hole of any size is filled by
+a network that learnt on small crops: structure at the coarse levels, detail at the finer ones.
 
 At each level it works on the picture unshuffled by 4 (Shi et al. 2016), down to a sixteenth of it, where convolutions
 are dilated (Yu & Koltun 2016). Plain 3x3 convolutions, without normalisation: nothing depends on what lies out of
@@ -30,8 +29,8 @@ CHANNELS = 5  # red, green, blue, mask, noise
 class FillNet(PlainUNet):
     """`picture` (N, 5, H, W) -> residual (N, 3, H, W) to add inside of the hole; H, W multiples of 16.
 
-    The channels: RGB in [0, 1], smoothly filled where hidden and true elsewhere; the mask, 1 where hidden and 0
-    elsewhere; noise, uniform in [0, 1] where hidden and 0 elsewhere.
+    The channels: RGB in [0, 1], filled where hidden and true elsewhere; the share of each pixel that is hidden, which
+    is 0 or 1 but in reduced pictures; noise, uniform in [0, 1], times that share.
     """
 
     def __init__(self) -> None:

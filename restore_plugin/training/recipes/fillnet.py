@@ -20,7 +20,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from restore_plugin.classical.push_pull import pull, push
+from restore_plugin.classical.harmonic import harmonic
 from restore_plugin.networks.fillnet import CHANNELS, MULTIPLE, FillNet, joined
 from restore_plugin.training import data, export, holes, loop
 from restore_plugin.training.recipe import Recipe, run, save_sheet, tensors
@@ -47,6 +47,7 @@ COARSER = 0.5  # weight of a level, of that of the next finer one
 BANDS = {"small": (0.03, 0.1), "10-20": (0.1, 0.2), "20-40": (0.2, 0.4), "40-60": (0.4, 0.6)}  # to judge with
 HELD_OUT = (24, 256)  # crops of each band, and their side in px
 TELEA_PX = 3  # radius
+SMOOTH = 5e-3  # tolerance of the smooth fill
 
 
 def crop(picture: data.Picture, side: int, random: np.random.Generator) -> Any:
@@ -67,10 +68,11 @@ def hole(side: int, share: tuple[float, float], random: np.random.Generator) -> 
 
 
 def samples(truth: list[Any], masks: list[Any], levels: int, random: np.random.Generator) -> loop.Batch:
-    """(truth, mask, start, noise): what is known, and a smooth fill of the coarsest of `levels` levels."""
-    starts = [pull(push(t, m, levels)[levels - 1 :]) for t, m in zip(truth, masks, strict=True)]
+    """(truth, mask, smooth fill, noise, how many levels are corrected)."""
+    smooth = [harmonic(t, m, SMOOTH) for t, m in zip(truth, masks, strict=True)]
     mask = np.stack(masks)[..., None].astype(np.float32)
-    return tensors(np.stack(truth), mask, np.stack(starts), random.random(mask.shape, np.float32))
+    noise = random.random(mask.shape, np.float32)
+    return (*tensors(np.stack(truth), mask, np.stack(smooth), noise), torch.tensor(levels))
 
 
 def batch(library: data.Library, random: np.random.Generator) -> loop.Batch:
@@ -80,28 +82,26 @@ def batch(library: data.Library, random: np.random.Generator) -> loop.Batch:
     return samples(truth, [hole(side, HOLE, random) for _ in truth], levels, random)
 
 
-def pyramid(values: Tensor, mask: Tensor, count: int) -> list[tuple[Tensor, Tensor]]:
-    """restore_plugin.classical.push_pull.push, for sides that can be halved so often."""
-    weight, levels = 1 - mask, [(values * (1 - mask), mask)]
+def pyramid(values: Tensor, count: int) -> list[Tensor]:
+    levels = [values]
     for _ in range(count - 1):
-        weighted = F.avg_pool2d(levels[-1][0] * weight, 2)
-        weight = F.avg_pool2d(weight, 2)
-        levels.append((weighted / weight.clamp_min(1e-30), (weight == 0).float()))
+        levels.append(F.avg_pool2d(levels[-1], 2))
     return levels
 
 
-def filled(network: nn.Module, samples: loop.Batch) -> list[Tensor]:
-    """What the network fills, the finest level first."""
-    truth, mask, filled, noise = samples
-    levels = pyramid(truth, mask, 1 + round(np.log2(truth.shape[3] / filled.shape[3])))
+def filled(network: nn.Module, batch: loop.Batch) -> list[Tensor]:
+    """What the network fills, the finest level first: each begins with the correction of the next coarser one."""
+    _, mask, smooth, noise, count = batch
+    levels = list(zip(pyramid(smooth, int(count)), pyramid(mask, int(count)), strict=True))
     found: list[Tensor] = []
-    for colours, hidden in reversed(levels):
-        height, width = hidden.shape[2:]
+    correction = torch.zeros_like(levels[-1][0])
+    for smooth, mask in reversed(levels):
         if found:
-            filled = F.interpolate(found[0], scale_factor=2, mode="bilinear", align_corners=False)
-            filled = torch.lerp(colours, filled, hidden)
-        residual = network(joined(filled, hidden, noise[..., :height, :width])).float()
-        found.insert(0, filled + hidden * residual)
+            correction = mask * F.interpolate(correction, scale_factor=2, mode="bilinear", align_corners=False)
+        height, width = mask.shape[2:]
+        residual = network(joined(smooth + correction, mask, noise[..., :height, :width])).float()
+        correction = correction + mask * residual
+        found.insert(0, smooth + correction)
     return found
 
 
@@ -150,14 +150,10 @@ def level_loss(found: Tensor, truth: Tensor, hidden: Tensor) -> Tensor:
 
 
 def loss(network: nn.Module, batch: loop.Batch) -> Tensor:
-    truth, mask = batch[:2]
-    total = torch.zeros((), device=truth.device)
     levels = filled(network, batch)
-    for number, (found, (_, hidden)) in enumerate(zip(levels, pyramid(truth, mask, len(levels)), strict=True)):
-        target = F.avg_pool2d(truth, 2**number) if number else truth
-        # known cells at a hole's border are means of the known part only: what the network is given, not asked
-        total = total + COARSER**number * level_loss(torch.lerp(target, found, hidden), target, hidden)
-    return total
+    truth, mask = (pyramid(values, len(levels)) for values in batch[:2])
+    losses = [level_loss(*level) for level in zip(levels, truth, mask, strict=True)]
+    return torch.stack([COARSER**number * each for number, each in enumerate(losses)]).sum()
 
 
 def hole_psnr(found: Tensor, truth: Tensor, mask: Tensor) -> Tensor:
@@ -197,7 +193,7 @@ def validator(library: data.Library, folder: Path) -> Callable[[nn.Module], dict
         for band, (drawn, base) in sets.items():
             found = []
             for first in range(0, count, 4):
-                part = tuple(tensor[first : first + 4].to(loop.device()) for tensor in drawn)
+                part = (*(tensor[first : first + 4].to(loop.device()) for tensor in drawn[:-1]), drawn[-1])
                 found.append(filled(network, part)[0].clamp(0, 1).cpu())
             out, (truth, mask) = torch.cat(found), drawn[:2]
             ours, theirs = hole_psnr(out, truth, mask), hole_psnr(base, truth, mask)

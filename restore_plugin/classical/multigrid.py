@@ -1,0 +1,128 @@
+"""The sum of a pixel's differences from its neighbours is given inside of a region, the colours are given around it.
+
+Blending (restore_plugin.classical.blend) and smooth fills (restore_plugin.classical.harmonic) solve this. Conjugate
+gradients, each step helped by a multigrid cycle (Brandt 1977): the time grows with the region's area, and scipy is not
+needed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+FloatArray: TypeAlias = npt.NDArray[np.float32]
+BoolArray: TypeAlias = npt.NDArray[np.bool_]
+
+TOLERANCE = 1e-4  # of the sum of a pixel's differences: then the picture is within a tenth of one of 256 values
+CYCLES = 60  # at most
+COARSEST = 4  # px to either side
+SWEEPS = 2  # of smoothing, before and after each coarser grid
+DAMPING = np.float32(0.8)
+CROSS = np.array([[0, 1, 0], [1, 0, 1], [0, 1, 0]], np.float32)
+
+
+def around(values: FloatArray) -> FloatArray:
+    """The sum of every pixel's four neighbours in the picture, of (H, W, C)."""
+    return cv2.filter2D(values, -1, CROSS, borderType=cv2.BORDER_CONSTANT).reshape(values.shape)
+
+
+def border(inside: BoolArray) -> BoolArray:
+    """The pixels that are not inside, but have a neighbour that is."""
+    return (around(inside.astype(np.float32)[..., None])[..., 0] > 0) & ~inside
+
+
+def box(inside: BoolArray) -> tuple[slice, slice]:
+    """Where the region and its border lie."""
+    rows, columns = (np.flatnonzero(inside.any(axis)) for axis in (1, 0))
+    return slice(max(rows[0] - 1, 0), rows[-1] + 2), slice(max(columns[0] - 1, 0), columns[-1] + 2)
+
+
+@dataclass(frozen=True)
+class Grid:
+    """One level: `hole` (H, W, 1) is 1 where there is something to find; `degree`, how many neighbours count there."""
+
+    hole: FloatArray
+    degree: FloatArray
+
+    def residual(self, found: FloatArray, wanted: FloatArray) -> FloatArray:
+        """What is missing for a pixel's differences from its neighbours to sum up to `wanted`."""
+        return (wanted - self.degree * found + around(found)) * self.hole
+
+    def smoothed(self, found: FloatArray, wanted: FloatArray, sweeps: int) -> FloatArray:
+        for _ in range(sweeps):  # of Jacobi, damped
+            found = found + DAMPING * self.residual(found, wanted) / np.maximum(self.degree, 1)
+        return found
+
+
+def solve(
+    known: FloatArray, inside: BoolArray, ring: BoolArray, force: FloatArray | None = None, tolerance: float = TOLERANCE
+) -> FloatArray:
+    """(H, W, C), 0 but inside: there, a pixel's differences from its neighbours sum up to `force` (None: to zero).
+
+    `known` is what the ring holds; neighbours out of the picture are left out. No sum is off by more than `tolerance`.
+    """
+    known = np.where(ring[..., None], known, np.float32(0))
+    grids = pyramid(inside, ring)
+    hole = grids[0].hole
+    found = np.zeros_like(known)
+    residual = (around(known) if force is None else around(known) + force) * hole
+    direction, before, power = found, found, np.ones(known.shape[2])
+    for _ in range(CYCLES):
+        if np.abs(residual).max(initial=0) <= tolerance:
+            return found
+        helped = cycle(grids, residual)
+        ahead = dot(helped, residual - before)
+        direction = helped + (ahead / power).astype(np.float32) * direction
+        before, power = residual, positive(dot(helped, residual))
+        turned = -grids[0].residual(direction, np.zeros_like(direction))
+        length = (power / positive(dot(direction, turned))).astype(np.float32)
+        found, residual = found + length * direction, residual - length * turned
+    raise ArithmeticError(
+        f"expected to settle in {CYCLES} steps, still {np.abs(residual).max():.2g} off; please report it"
+    )
+
+
+def dot(one: FloatArray, other: FloatArray) -> npt.NDArray[np.float64]:
+    return np.einsum("ijk,ijk->k", one, other, dtype=np.float64)
+
+
+def positive(values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    return np.maximum(values, 1e-30)
+
+
+def pyramid(inside: BoolArray, ring: BoolArray) -> list[Grid]:
+    """Grids of half the size each, until nothing lies inside or the grid is small."""
+    grids = []
+    while True:
+        hole = inside.astype(np.float32)[..., None]
+        grids.append(Grid(hole, around((inside | ring).astype(np.float32)[..., None]) * hole))
+        if max(inside.shape) <= COARSEST or not inside.any():
+            return grids
+        ring, inside = reduced(ring)[..., 0] > 0, reduced(inside)[..., 0] > 0
+        inside = inside & ~ring
+
+
+def cycle(grids: Sequence[Grid], wanted: FloatArray) -> FloatArray:
+    """About what solves for `wanted`, with zero on the ring: a V-cycle (Brandt 1977)."""
+    grid = grids[0]
+    found = grid.smoothed(np.zeros_like(wanted), wanted, SWEEPS if len(grids) > 1 else 8 * SWEEPS)
+    if len(grids) > 1:
+        height, width = wanted.shape[:2]
+        coarse = cycle(grids[1:], 4 * reduced(grid.residual(found, wanted)) * grids[1].hole)
+        size = (2 * coarse.shape[1], 2 * coarse.shape[0])
+        finer = cv2.resize(coarse, size, interpolation=cv2.INTER_LINEAR)[:height, :width]
+        found = grid.smoothed(found + finer * grid.hole, wanted, SWEEPS)
+    return found
+
+
+def reduced(values: npt.NDArray[np.generic]) -> FloatArray:
+    """Means of 2x2 of (H, W) or (H, W, C), as (h, w, C); odd sides get zeros first."""
+    height, width = values.shape[:2]
+    even = np.pad(values.reshape(height, width, -1), ((0, height % 2), (0, width % 2), (0, 0)))
+    means: FloatArray = even.reshape(even.shape[0] // 2, 2, even.shape[1] // 2, 2, -1).mean((1, 3), dtype=np.float32)
+    return means
