@@ -28,7 +28,8 @@ CROSS = np.array([[0, 1, 0], [1, 0, 1], [0, 1, 0]], np.float32)
 
 def around(values: FloatArray) -> FloatArray:
     """The sum of every pixel's four neighbours in the picture, of (H, W, C)."""
-    return cv2.filter2D(values, -1, CROSS, borderType=cv2.BORDER_CONSTANT).reshape(values.shape)
+    total = cv2.filter2D(values, cv2.CV_32F, CROSS, borderType=cv2.BORDER_CONSTANT)
+    return np.asarray(total, np.float32).reshape(values.shape)  # OpenCV drops a last axis of 1
 
 
 def border(inside: BoolArray) -> BoolArray:
@@ -54,8 +55,9 @@ class Grid:
         return (wanted - self.degree * found + around(found)) * self.hole
 
     def smoothed(self, found: FloatArray, wanted: FloatArray, sweeps: int) -> FloatArray:
+        step = (DAMPING * self.hole / np.maximum(self.degree, 1)).astype(np.float32)
         for _ in range(sweeps):  # of Jacobi, damped
-            found = found + DAMPING * self.residual(found, wanted) / np.maximum(self.degree, 1)
+            found = found + step * self.residual(found, wanted)
         return found
 
 

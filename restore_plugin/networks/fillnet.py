@@ -2,8 +2,8 @@
 
 The harmonic fill (restore_plugin.classical.harmonic) has the right colours, but neither edges nor texture. FillNet says
 what to add to it: first in a picture that is reduced by 2 several times, where a large hole is small, then in each
-finer one, which begins with what was added before, enlarged. All levels share the weights, so a hole of any size is filled by
-a network that learnt on small crops: structure at the coarse levels, detail at the finer ones.
+finer one, which begins with what was added before, enlarged. All levels share the weights, so a hole of any size is
+filled by a network that learnt on small crops: structure at the coarse levels, detail at the finer ones.
 
 At each level it works on the picture unshuffled by 4 (Shi et al. 2016), down to a sixteenth of it, where convolutions
 are dilated (Yu & Koltun 2016). Plain 3x3 convolutions, without normalisation: nothing depends on what lies out of
