@@ -14,17 +14,19 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from restore_plugin.pipeline import PictureRestorer
-    from restore_plugin.types import Image
+    from restore_plugin.types import Image, RestoreOptions
 
 __version__ = "0.1.0"
 __all__ = ["__version__", "load", "process"]
 
 
-def load(name: str, engine: str = "auto", precision: str = "auto") -> PictureRestorer:
+def load(
+    name: str, engine: str = "auto", precision: str = "auto", options: RestoreOptions | None = None
+) -> PictureRestorer:
     """The restorer of a task ("demosaic": its default method) or of a method ("cellnet").
 
     `engine`: "auto", "NAME" or "NAME:device"; an engine asked for by name never falls back. `precision`: what it
-    computes in, "auto", "fp32", "fp16" or "bf16". Raises `restore_plugin.errors.InputError` for a name that is not in
+    computes in, "auto", "fp32", "fp16" or "bf16". `options`: a restore_plugin.types.RestoreOptions. Raises `restore_plugin.errors.InputError` for a name that is not in
     the catalogue.
     """
     from restore_plugin import catalog
@@ -32,7 +34,8 @@ def load(name: str, engine: str = "auto", precision: str = "auto") -> PictureRes
 
     method = catalog.method(name)
     wanted = catalog.EngineOptions(engine, precision)
-    restorer, finder = catalog.build_restorer(method, wanted), catalog.build_finder(catalog.task(method.task), wanted)
+    restorer = catalog.build_restorer(method, wanted, options)
+    finder = catalog.build_finder(catalog.task(method.task), wanted)
     return PictureRestorer(restorer, finder, method.needs_mask)
 
 

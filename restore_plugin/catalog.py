@@ -97,6 +97,43 @@ METHODS = (
         multiple=32,
     ),
     Method(
+        "fillnet",
+        "inpaint",
+        "structure by a compact network, texture by patches of the picture",
+        "restore_plugin.inpaint:fillnet",
+        "ours; a U-Net (Ronneberger et al. 2015) on a pyramid, then patches as below",
+        weights="fillnet.onnx",
+        multiple=16,
+    ),
+    Method(
+        "patches",
+        "inpaint",
+        "patches of the picture that fit together, without a network",
+        "restore_plugin.inpaint:patches",
+        "Wexler, Shechtman & Irani 2007; PatchMatch (Barnes et al. 2009)",
+    ),
+    Method(
+        "smooth",
+        "inpaint",
+        "the smoothest fill, without texture: scratches, dust, thin writing on plain ground",
+        "restore_plugin.inpaint:smooth",
+        "Laplace's equation; multigrid (Brandt 1977)",
+    ),
+    Method(
+        "telea",
+        "inpaint",
+        "fast marching, in OpenCV",
+        "restore_plugin.inpaint:telea",
+        "Telea 2004",
+    ),
+    Method(
+        "navier_stokes",
+        "inpaint",
+        "lines carried on into the hole, in OpenCV",
+        "restore_plugin.inpaint:navier_stokes",
+        "Bertalmio, Bertozzi & Sapiro 2001",
+    ),
+    Method(
         "blocks",
         "automosaic",
         "blocks of random shades in the colour of the surroundings: holds nothing of the face",
@@ -143,6 +180,7 @@ METHODS = (
 TASKS = (
     Task("demosaic", "undo pixelation, found or given", default="cellnet", finder="mosaic", measures=True),
     Task("derain", "take rain off whole pictures", default="rainnet"),
+    Task("inpaint", "fill what a mask marks: objects, writing, scratches", default="fillnet"),
     Task(
         "automosaic",
         "find, follow and hide faces",

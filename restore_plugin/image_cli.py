@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 PROGRAM = "restore-image"
 HONESTY = "restored pixels are plausible, not evidence"
 SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".webp")
+MOST_PX = 1000  # that a mask is grown by
 INTERRUPTED = 130  # as shells number a process that Ctrl-C ended
 
 EPILOG = f"""\
@@ -33,7 +34,8 @@ Restoring invents what was destroyed: {HONESTY}. Each output says so in its meta
 examples:
   {PROGRAM} in.png --task demosaic -o out.png
   {PROGRAM} in.jpg --regions 120,80,64,64 --block 8 -o out.png
-  {PROGRAM} scans/ --mask logo.png -o restored/
+  {PROGRAM} photo.jpg --task inpaint --mask hole.png -o out.png
+  {PROGRAM} scans/ --task inpaint --mask logo.png --grow 2 -o restored/
 
 exit codes (of several pictures, the first failure's):
   0  done                                4  something in the input could not be kept
@@ -59,6 +61,9 @@ class Options:
     linear_light: bool = False
     boxes: tuple[tuple[int, int, int, int], ...] = ()
     mask: Path | None = None
+    grow: int = 0  # px, around the mask or boxes
+    feather: int = 0  # px further, over which the repair fades out
+    seed: int = 0
     block: tuple[float, float] | None = None
     phase: tuple[float, float] | None = None
 
@@ -81,7 +86,8 @@ class Tools:
         from restore_plugin.types import RestoreOptions
 
         options = self.options
-        return catalog.build_restorer(options.method, options.engine, RestoreOptions(options.linear_light), self.tell)
+        wanted = RestoreOptions(options.linear_light, options.seed)
+        return catalog.build_restorer(options.method, options.engine, wanted, self.tell)
 
     @cached_property
     def finder(self) -> Finder:
@@ -135,6 +141,12 @@ def parser() -> Parser:
     place = "a place to restore, in px; may be given again (default: found)"
     where.add_argument("--regions", action="append", default=[], metavar="X,Y,W,H", help=place)
     where.add_argument("--mask", type=Path, metavar="PICTURE", help="white = restore; of the picture's size")
+    add("--grow", type=px, default=0, metavar="PX", help="restore so much more around the mask or the regions")
+    soft = "restore so much more, too, and fade into the old pixels over it"
+    add("--feather", type=px, default=0, metavar="PX", help=soft)
+    add(
+        "--seed", type=int, default=0, metavar="N", help="of what is drawn at random (inpaint): another N, another fill"
+    )
     add("--block", metavar="B or XxY", help="size of the mosaic's blocks in px, such as 8 or 8x6.5 (default: measured)")
     add("--phase", metavar="X,Y", help="with --block: where in px two grid lines cross (default: the region's corner)")
     add("--linear-light", action="store_true", help="the mosaic was averaged in linear light, as GIMP does")
@@ -196,7 +208,25 @@ def parse_options(arguments: argparse.Namespace) -> Options:
     if arguments.phase:
         x, y = numbers(arguments.phase, ",", 2, "--phase x,y in px")
         phase = x, y
-    return Options(method, engine, arguments.linear_light, tuple(boxes), arguments.mask, block, phase)
+    return Options(
+        method,
+        engine,
+        arguments.linear_light,
+        tuple(boxes),
+        arguments.mask,
+        arguments.grow,
+        arguments.feather,
+        arguments.seed,
+        block,
+        phase,
+    )
+
+
+def px(text: str) -> int:
+    """A whole number of pixels, up to MOST_PX."""
+    if not text.isascii() or not text.isdigit() or int(text) > MOST_PX:
+        raise argparse.ArgumentTypeError(f"expected whole px from 0 to {MOST_PX}, got {text}")
+    return int(text)
 
 
 def numbers(text: str, separator: str, count: int, expected: str) -> list[float]:
@@ -301,7 +331,7 @@ def regions_of(still: Still, tools: Tools) -> list[Region]:
     """What to restore in a picture, with blocks and phase: given, measured, or found."""
     from restore_plugin.pipeline import ArrayFrame
     from restore_plugin.plan import check_inside
-    from restore_plugin.regions import measured, regions_under
+    from restore_plugin.regions import grown, measured, regions_under, union
     from restore_plugin.types import Box, Region
 
     options = tools.options
@@ -313,6 +343,9 @@ def regions_of(still: Still, tools: Tools) -> list[Region]:
             size = f"{tools.mask.shape[1]}x{tools.mask.shape[0]}"
             raise InputError(f"expected a mask of the picture's size, {width}x{height}, got {size}; scale the mask")
         regions = regions_under(tools.mask)
+    if regions and (options.grow or options.feather):
+        larger = grown(union(regions, height, width), options.grow + options.feather)
+        regions = [replace(region, soft=options.feather) for region in regions_under(larger)]
     if not options.method.needs_mask:
         return regions or [Region(Box(0, 0, width, height))]
     frame = ArrayFrame(still.pixels)

@@ -38,6 +38,10 @@ def restore_frame(
     `neighbours`: the whole frames before and after, in order, as they were before anything was restored.
     """
     picture = Box(0, 0, frame.width, frame.height)
+    hidden: Mask | None = None
+    if restorer.needs.holes:
+        hidden = union(regions, frame.height, frame.width)
+        regions = clustered(hidden, restorer, max((region.soft for region in regions), default=0))
     taken: Mask | None = np.zeros((frame.height, frame.width), bool) if len(regions) > 1 else None
     done = 0
     for region in sorted(regions, key=lambda region: -region.confidence):
@@ -54,7 +58,10 @@ def restore_frame(
         if not mask.any():
             continue
         pixels = frame.read_rgb(around)
-        out = restorer(pixels, mask, [neighbour[around.slices] for neighbour in neighbours], local)
+        shown = mask if hidden is None else hidden[around.slices].copy()
+        out = restorer(pixels, shown, [neighbour[around.slices] for neighbour in neighbours], local)
+        if hidden is not None:
+            hidden[around.slices] &= ~mask  # the next region sees it filled
         if region.soft:
             out = pixels + (out - pixels) * fading(mask, around, picture, region.soft)[..., None]
         rows, columns = local.box.slices
@@ -89,6 +96,46 @@ def regions_under(mask: Mask) -> list[Region]:
             holes = (hole for hole, around in zip(polygons, parents, strict=True) if around == index)
             regions.append(Region(box, len(regions), outline=(polygon, *holes)))
     return regions
+
+
+def union(regions: Sequence[Region], height: int, width: int) -> Mask:
+    """(height, width): True where any of the regions is."""
+    mask: Mask = np.zeros((height, width), bool)
+    for region in regions:
+        inside = clip(region, width, height)
+        if inside is not None:
+            mask[inside.box.slices] |= inside.mask()
+    return mask
+
+
+def grown(mask: Mask, px: int) -> Mask:
+    """A mask and all pixels that are at most `px` from it."""
+    if not px or not mask.any():
+        return mask
+    distance = cv2.distanceTransform((~mask).astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
+    return np.asarray(distance <= px)
+
+
+def clustered(mask: Mask, restorer: Restorer, soft: int = 0) -> list[Region]:
+    """The connected parts of a mask; those whose surroundings overlap so much that one crop costs less, as one."""
+    picture = Box(0, 0, mask.shape[1], mask.shape[0])
+
+    def around(region: Region) -> Box:
+        return region.box.grow(*restorer.margin(region), within=picture)
+
+    waiting = [(part, around(part)) for part in regions_under(mask)]
+    done: list[tuple[Region, Box]] = []
+    while waiting:
+        part, crop = waiting.pop()
+        for other, its_crop in done:
+            if crop.intersect(its_crop).area and crop.hull(its_crop).area <= crop.area + its_crop.area:
+                done.remove((other, its_crop))
+                both = Region(part.box.hull(other.box), part.id, outline=part.outline + other.outline)
+                waiting.append((both, around(both)))
+                break
+        else:
+            done.append((part, crop))
+    return [replace(region, soft=soft) for region, _ in done]
 
 
 def measured(regions: Sequence[Region], frame: Frame, finder: Finder) -> list[Region]:

@@ -59,6 +59,11 @@ class Box:
         x0, y0 = max(self.x, other.x), max(self.y, other.y)
         return Box(x0, y0, max(0, min(self.right, other.right) - x0), max(0, min(self.bottom, other.bottom) - y0))
 
+    def hull(self, other: Box) -> Box:
+        """The smallest box around both."""
+        x0, y0 = min(self.x, other.x), min(self.y, other.y)
+        return Box.between(x0, y0, max(self.right, other.right), max(self.bottom, other.bottom))
+
     def grow(self, x: int, y: int, within: Box) -> Box:
         """Wider by x px and higher by y px on either side, as far as `within` goes."""
         return Box(self.x - x, self.y - y, self.width + 2 * x, self.height + 2 * y).intersect(within)
@@ -151,6 +156,7 @@ class Needs:
     minimum: int = 1  # px, smallest side
     multiple: int = 1  # px, sides are multiples of this
     scale: int = 1  # output px for an input px
+    holes: bool = False  # what a mask hides says nothing: it is shown all that is hidden near a region, not it alone
 
 
 @dataclass(frozen=True)
@@ -166,10 +172,12 @@ class HideOptions:
 class RestoreOptions:
     """What a user may tell every restorer; each uses what concerns it.
 
-    `linear_light`: a mosaic's means were taken in linear light, as GIMP does, not of the stored values.
+    `linear_light`: a mosaic's means were taken in linear light, as GIMP does, not of the stored values. `seed`: of what
+    is drawn at random; the same seed gives the same picture.
     """
 
     linear_light: bool = False
+    seed: int = 0
     hide: HideOptions = field(default_factory=HideOptions)
 
 
@@ -197,7 +205,8 @@ class Support:
 class Restorer(Protocol):
     """`(pixels, mask, neighbours, region) -> pixels`, without hidden state.
 
-    `pixels`: RGB crop. `mask`: True = restore; None for tasks on whole frames. `neighbours`: crops of the frames before
+    `pixels`: RGB crop. `mask`: True = restore; None for tasks on whole frames. It marks more than the region where
+    `needs.holes`; what comes back counts in the region alone. `neighbours`: crops of the frames before
     and after, as many as `needs.context` asks for. `region`: where the crop's region lies (in the crop's coordinates)
     and what is known about it.
     """

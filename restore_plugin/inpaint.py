@@ -1,0 +1,143 @@
+"""The inpainting restorers: what lies under the mask is hidden, and something plausible takes its place.
+
+What fills a hole is made up from what is around it. It is not evidence of what was there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TypeAlias
+
+import cv2
+import numpy as np
+
+from restore_plugin.classical import patchmatch
+from restore_plugin.classical.harmonic import harmonic as smooth_fill
+from restore_plugin.classical.navier_stokes import navier_stokes as navier_stokes_fill
+from restore_plugin.classical.telea import telea as telea_fill
+from restore_plugin.errors import InputError
+from restore_plugin.tiling import TiledNetwork, TileRule
+from restore_plugin.types import Box, Engine, Luma, Mask, Needs, Pixels, Region, RestoreOptions, Support
+
+Fill: TypeAlias = Callable[[Pixels, Mask], Pixels]
+
+LEAST_MARGIN = 64  # px around a hole
+DEPTHS_AROUND = 2  # times the depth of a hole: what patches are looked for in
+TILES = TileRule(reach=96, multiple=16, largest=1024)
+CONTEXT = 96  # px, at each level of the pyramid: what the network sees around the hole
+COARSEST_DEPTH = 12  # px of the hole, where the network begins
+FINE = 4.0  # px: near a hole's border, coarser structure than this is the network's and finer one the patches'
+DEPTHS_FINE = 1 / 8  # times the depth: the same, further in
+
+
+class Inpaint:
+    """A Restorer that fills holes. `wide`: it looks for what to fill with further away than at the border."""
+
+    needs = Needs(holes=True)
+
+    def __init__(self, fill: Fill, wide: bool = True) -> None:
+        self._fill = fill
+        self._wide = wide
+
+    def margin(self, region: Region) -> tuple[int, int]:
+        px = max(LEAST_MARGIN, int(DEPTHS_AROUND * depth(region.mask()).max())) if self._wide else LEAST_MARGIN
+        return px, px
+
+    def __call__(
+        self, pixels: Pixels, mask: Mask | None = None, neighbours: Sequence[Pixels] = (), region: Region | None = None
+    ) -> Pixels:
+        """Fill the pixels under `mask`; everything else comes back as it is. Raises InputError if nothing is known."""
+        if mask is None or mask.all():
+            raise InputError("expected a mask that leaves some of the picture, got one that hides all; mask less")
+        if not mask.any():
+            return pixels.copy()
+        return np.where(mask[..., None], self._fill(pixels, mask), pixels).astype(np.float32, copy=False)
+
+
+class FillNet:
+    """Structure by a network, from coarse to fine (restore_plugin.networks.fillnet), and texture by patches."""
+
+    def __init__(self, engine: Engine, options: RestoreOptions, support: Support) -> None:
+        self._network = TiledNetwork(engine, "picture", "residual", TILES, support.say, support.fallbacks)
+        self._seed = options.seed
+
+    def __call__(self, pixels: Pixels, mask: Mask) -> Pixels:
+        structure = self.structure(pixels, mask)
+        patches = patchmatch.fill(structure, mask, patchmatch.PatchOptions(seed=self._seed))
+        return patches + coarse_part(structure - patches, mask)
+
+    def structure(self, pixels: Pixels, mask: Mask) -> Pixels:
+        """The smooth fill, corrected by the network at each level of a pyramid."""
+        random = np.random.default_rng(self._seed)
+        levels = [(smooth_fill(pixels, mask), mask.astype(np.float32))]
+        while depth(levels[-1][1] > 0).max() > COARSEST_DEPTH and min(levels[-1][1].shape) >= 2 * TILES.multiple:
+            levels.append((halved(levels[-1][0]), halved(levels[-1][1])))
+        correction = np.zeros_like(levels[-1][0])
+        for smooth, share in reversed(levels):
+            height, width = share.shape
+            if correction.shape != smooth.shape:
+                enlarged = cv2.resize(correction, (2 * correction.shape[1], 2 * correction.shape[0]))
+                correction = enlarged[:height, :width] * share[..., None]
+            place = bounds(share > 0).grow(CONTEXT, CONTEXT, within=Box(0, 0, width, height)).slices
+            noise = random.random(share.shape, np.float32)[place] * share[place]
+            shown = np.dstack((smooth[place] + correction[place], share[place], noise))
+            residual = self._network(np.ascontiguousarray(shown.transpose(2, 0, 1))).transpose(1, 2, 0)
+            correction[place] += share[place][..., None] * residual
+        return np.clip(levels[0][0] + correction, 0, 1)
+
+
+def depth(mask: Mask) -> Luma:
+    """(H, W): how far each masked pixel is from the nearest one that is not, in px; the picture's edge counts as one."""
+    return np.asarray(cv2.distanceTransform(np.pad(mask, 1).astype(np.uint8), cv2.DIST_L2, 3)[1:-1, 1:-1])
+
+
+def bounds(mask: Mask) -> Box:
+    rows, columns = (np.flatnonzero(mask.any(axis)) for axis in (1, 0))
+    return Box.between(int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1)
+
+
+def halved(values: Pixels) -> Pixels:
+    """Means of 2 x 2 px; of an odd side, the last line twice."""
+    height, width = values.shape[:2]
+    even = cv2.copyMakeBorder(values, 0, height % 2, 0, width % 2, cv2.BORDER_REPLICATE)
+    return np.asarray(cv2.resize(even, (even.shape[1] // 2, even.shape[0] // 2), interpolation=cv2.INTER_AREA))
+
+
+def coarse_part(values: Pixels, mask: Mask) -> Pixels:
+    """`values` (H, W, 3) blurred under the mask, by FINE px at its border and more the deeper a pixel lies."""
+    octaves = np.log2(np.maximum(depth(mask) * (DEPTHS_FINE / FINE), 1))[..., None]
+    found = np.zeros_like(values)
+    for octave in range(int(octaves.max()) + 2):
+        near = np.clip(1 - np.abs(octaves - octave), 0, 1)
+        if near.any():
+            found += near * blurred(values, octave)
+    return found
+
+
+def blurred(values: Pixels, octave: int) -> Pixels:
+    """By FINE * 2**octave px; large blurs at a reduced size."""
+    height, width = values.shape[:2]
+    size = (max(1, width >> octave), max(1, height >> octave))
+    small = cv2.GaussianBlur(cv2.resize(values, size, interpolation=cv2.INTER_AREA), (0, 0), FINE)
+    return np.asarray(cv2.resize(small, (width, height), interpolation=cv2.INTER_LINEAR))
+
+
+def fillnet(engine: Engine, options: RestoreOptions, support: Support) -> Inpaint:
+    return Inpaint(FillNet(engine, options, support))
+
+
+def patches(engine: Engine | None, options: RestoreOptions, support: Support) -> Inpaint:
+    wanted = patchmatch.PatchOptions(seed=options.seed)
+    return Inpaint(lambda pixels, mask: patchmatch.fill(smooth_fill(pixels, mask), mask, wanted))
+
+
+def smooth(engine: Engine | None, options: RestoreOptions, support: Support) -> Inpaint:
+    return Inpaint(smooth_fill, wide=False)
+
+
+def telea(engine: Engine | None, options: RestoreOptions, support: Support) -> Inpaint:
+    return Inpaint(telea_fill, wide=False)
+
+
+def navier_stokes(engine: Engine | None, options: RestoreOptions, support: Support) -> Inpaint:
+    return Inpaint(navier_stokes_fill, wide=False)
