@@ -167,7 +167,7 @@ def make_jobs(options: argparse.Namespace, command: str = "") -> list[Job]:
                 hand,
                 options.plan,
                 engine,
-                RestoreOptions(options.linear_light, HideOptions(options.colour, options.picture)),
+                RestoreOptions(options.linear_light, hide=HideOptions(options.colour, options.picture)),
                 ScanOptions(tuple(options.known), options.margin, options.boxes),
                 Choice(options.only or (), options.spared or ()),
                 VoiceOptions(tuple(options.mute), options.pitch),

@@ -26,8 +26,9 @@ def load(
     """The restorer of a task ("demosaic": its default method) or of a method ("cellnet").
 
     `engine`: "auto", "NAME" or "NAME:device"; an engine asked for by name never falls back. `precision`: what it
-    computes in, "auto", "fp32", "fp16" or "bf16". `options`: a restore_plugin.types.RestoreOptions. Raises `restore_plugin.errors.InputError` for a name that is not in
-    the catalogue.
+    computes in, "auto", "fp32", "fp16" or "bf16". `options`: a
+    restore_plugin.types.RestoreOptions. Raises `restore_plugin.errors.InputError` for a name that is not in the
+    catalogue.
     """
     from restore_plugin import catalog
     from restore_plugin.pipeline import PictureRestorer

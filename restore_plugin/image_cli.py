@@ -144,9 +144,7 @@ def parser() -> Parser:
     add("--grow", type=px, default=0, metavar="PX", help="restore so much more around the mask or the regions")
     soft = "restore so much more, too, and fade into the old pixels over it"
     add("--feather", type=px, default=0, metavar="PX", help=soft)
-    add(
-        "--seed", type=int, default=0, metavar="N", help="of what is drawn at random (inpaint): another N, another fill"
-    )
+    add("--seed", type=int, default=0, metavar="N", help="of what is drawn at random (inpaint)")
     add("--block", metavar="B or XxY", help="size of the mosaic's blocks in px, such as 8 or 8x6.5 (default: measured)")
     add("--phase", metavar="X,Y", help="with --block: where in px two grid lines cross (default: the region's corner)")
     add("--linear-light", action="store_true", help="the mosaic was averaged in linear light, as GIMP does")

@@ -21,8 +21,8 @@ from restore_plugin.types import Box, Engine, Luma, Mask, Needs, Pixels, Region,
 
 Fill: TypeAlias = Callable[[Pixels, Mask], Pixels]
 
-LEAST_MARGIN = 64  # px around a hole
-DEPTHS_AROUND = 2  # times the depth of a hole: what patches are looked for in
+LEAST_MARGIN = 128  # px around a hole
+DEPTHS_AROUND = 3  # times the depth of a hole: what patches are looked for in
 TILES = TileRule(reach=96, multiple=16, largest=1024)
 CONTEXT = 96  # px, at each level of the pyramid: what the network sees around the hole
 COARSEST_DEPTH = 12  # px of the hole, where the network begins
@@ -87,7 +87,7 @@ class FillNet:
 
 
 def depth(mask: Mask) -> Luma:
-    """(H, W): how far each masked pixel is from the nearest one that is not, in px; the picture's edge counts as one."""
+    """(H, W): how far each masked pixel is from the nearest one that is not, in px; the edge counts as one."""
     return np.asarray(cv2.distanceTransform(np.pad(mask, 1).astype(np.uint8), cv2.DIST_L2, 3)[1:-1, 1:-1])
 
 

@@ -18,7 +18,7 @@ def telea(picture: FloatArray, mask: BoolArray) -> FloatArray:
 
 
 def opencv(picture: FloatArray, mask: BoolArray, how: int) -> FloatArray:
-    """In 16 bits, channel by channel: OpenCV takes three at once with 8 bits only, and rounds float to whole numbers."""
+    """In 16 bits, channel by channel: OpenCV takes three at once with 8 bits only, and rounds floats."""
     marked, stored = mask.astype(np.uint8), np.round(picture * WHITE).astype(np.uint16)
     filled = [cv2.inpaint(np.ascontiguousarray(stored[..., channel]), marked, RADIUS_PX, how) for channel in range(3)]
     return np.where(mask[..., None], np.stack(filled, -1).astype(np.float32) / WHITE, picture)
