@@ -22,7 +22,7 @@ from restore_plugin.networks import glcic, partial_conv
 from restore_plugin.networks.fillnet import DEPTHS, DILATIONS, WIDTHS, FillNet, joined
 from restore_plugin.networks.glcic import CompletionNetwork, Discriminator, Discriminators
 from restore_plugin.networks.partial_conv import PartialConv2d, PartialConvUNet
-from restore_plugin.training import data, export, holes, loop
+from restore_plugin.training import data, export, filling, holes, loop
 from restore_plugin.training.recipes import fillnet
 
 SIZES = {0: "batch", 2: "height", 3: "width"}
@@ -165,8 +165,8 @@ def test_texture_tells_blur_from_grain_but_not_grain_from_grain() -> None:
     random = torch.Generator().manual_seed(1)
     one, other = (0.5 + 0.2 * torch.randn(1, 3, 64, 64, generator=random) for _ in range(2))
     flat, everywhere = torch.full((1, 3, 64, 64), 0.5), torch.ones(1, 1, 64, 64)
-    of_its_kind = fillnet.texture_distance(other, one, everywhere)
-    assert float(fillnet.texture_distance(flat, one, everywhere)) > 3 * float(of_its_kind)
+    of_its_kind = filling.texture_distance(other, one, everywhere)
+    assert float(filling.texture_distance(flat, one, everywhere)) > 3 * float(of_its_kind)
     assert float((flat - one).abs().mean()) < float((other - one).abs().mean())  # pixel by pixel flat is nearer
 
 
@@ -192,11 +192,11 @@ def test_validation_is_beside_telea(monkeypatch: pytest.MonkeyPatch, tmp_path: P
     assert cv2.imread(str(tmp_path / "held_out.png")).shape == (16 * 64, 2 * 64, 3)
     truth, mask = drawn(64, np.random.default_rng(0)), np.zeros((64, 64), bool)
     mask[20:40, 20:40] = True
-    black = fillnet.hole_psnr(
+    black = filling.hole_psnr(
         *fillnet.tensors(np.zeros((1, 64, 64, 3), np.float32), truth[None], mask[None, ..., None])
     )
     assert black.item() == pytest.approx(-10 * np.log10((truth[mask] ** 2).mean()), abs=1e-3)
-    np.testing.assert_array_equal(fillnet.telea(truth, mask)[~mask], np.round(truth[~mask] * 255) / np.float32(255))
+    np.testing.assert_array_equal(filling.telea(truth, mask)[~mask], np.round(truth[~mask] * 255) / np.float32(255))
 
 
 # --- GLCIC

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from restore_plugin.networks.deblurgan import MULTIPLE, Critic, Generator
 from restore_plugin.training import data, export, loop
-from restore_plugin.training.adversarial import Adversaries, critic_loss, judged
+from restore_plugin.training.adversarial import Adversaries, critic_loss, generator, judged
 from restore_plugin.training.recipe import Recipe, residual_export, run, tensors
 from restore_plugin.training.recipes import blurnet
 
@@ -32,11 +32,6 @@ SIDE = 160  # px
 
 def network() -> Adversaries:
     return Adversaries(Generator(WIDTH, BLOCKS, DROPOUT), Critic(CRITIC_WIDTH))
-
-
-def generator(network: Any) -> nn.Module:
-    found: nn.Module = network.generator
-    return found
 
 
 def batch(library: data.Library, random: np.random.Generator) -> loop.Batch:
