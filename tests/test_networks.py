@@ -28,7 +28,18 @@ from torch import nn
 from restore_plugin.networks.cellnet import CellNet
 from restore_plugin.networks.mosaic_finder import MosaicFinder
 from restore_plugin.training import holes, loop, mosaics, recipe, recipes, scenes
-from restore_plugin.training.recipes import blurnet, cellnet, deblurgan, did_mdn, fillnet, mosaic_finder, rainnet
+from restore_plugin.training.recipes import (
+    blurnet,
+    cellnet,
+    conv_autoencoder,
+    deblurgan,
+    did_mdn,
+    fillnet,
+    glcic,
+    mosaic_finder,
+    partial_conv,
+    rainnet,
+)
 
 # every recipe there is: a new one is tested by being in the folder
 RECIPES: dict[str, ModuleType] = {
@@ -95,6 +106,10 @@ BATCHES = {  # small ones, to learn by heart
     "blurnet.onnx": blurry_batch,
     "deblurgan.onnx": blurry_batch,
     "fillnet.onnx": lambda random: fillnet.samples(*holes_batch(random), 1, random),
+    "glcic.onnx": lambda random: glcic.samples(holes_batch(random)[0], random),
+    "partial_conv.onnx": lambda random: partial_conv.samples(*holes_batch(random)),
+    "conv_autoencoder.onnx": lambda random: conv_autoencoder.samples(holes_batch(random)[0], random),
+    "partial_conv_autoencoder.onnx": lambda random: conv_autoencoder.samples(holes_batch(random)[0], random),
 }
 
 
@@ -114,6 +129,10 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fillnet, "SIDES", (64,))
     monkeypatch.setattr(fillnet, "PIXELS", 2 * 64**2)
     monkeypatch.setattr(fillnet, "HELD_OUT", (2, 64))
+    for module in (glcic, partial_conv, conv_autoencoder):
+        monkeypatch.setattr(module, "BATCH", 2)
+        monkeypatch.setattr(module, "SIDE", 64)
+        monkeypatch.setattr(module, "HELD_OUT", 2)
 
 
 @pytest.fixture(autouse=True)
