@@ -249,6 +249,11 @@ def test_interrupted_run_ends_as_one_that_was_not(
 ) -> None:
     """By a clock on which every step takes a minute: of four, the third fails, after the checkpoint of the second."""
     steps = 0
+    told = []
+
+    def begin(network: nn.Module, progress: float) -> None:
+        told.append(progress)
+        RECIPES[file].RECIPE.begin(network, progress)
 
     def loss(network: nn.Module, batch: loop.Batch) -> torch.Tensor:
         nonlocal steps
@@ -263,7 +268,8 @@ def test_interrupted_run_ends_as_one_that_was_not(
         monkeypatch.setattr(loop, "time", SimpleNamespace(monotonic=itertools.count(0, 60).__next__))
         arguments = ["--data", str(pictures), "--out", str(tmp_path / name), "--threads", "1", "--minutes", "4"]
         monkeypatch.setattr(sys, "argv", [file, *arguments])
-        recipe.run(replace(RECIPES[file].RECIPE, loss=loss, validator=lambda library, folder: lambda network: {}))
+        changed = replace(RECIPES[file].RECIPE, loss=loss, begin=begin, validator=lambda *_: lambda network: {})
+        recipe.run(changed)
         state: dict[str, Any] = torch.load(tmp_path / name / "checkpoint.pt")
         return state
 
@@ -276,6 +282,7 @@ def test_interrupted_run_ends_as_one_that_was_not(
     steps, fails_at = 0, 0
     resumed = run("interrupted")
     assert (whole["step"], resumed["step"], steps) == (4, 4, 2)
+    assert told == [0, 0.25, 0.5, 0.75, 0, 0.25, 0.5, 0.5, 0.75]
     for part in ("network", "averaged"):
         differ = [name for name, value in whole[part].items() if not torch.equal(resumed[part][name], value)]
         assert differ == []

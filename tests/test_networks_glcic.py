@@ -164,10 +164,10 @@ def test_the_mean_colour_fills_the_hole() -> None:
 
 def test_phases_share_the_time_as_the_papers_steps() -> None:
     assert PHASES == (90_000, 10_000, 400_000)
-    network = glcic.network()
+    network, begin = glcic.network(), glcic.RECIPE.begin
     found = []
     for progress in (0.0, 0.179, 0.181, 0.199, 0.201, 0.999):
-        glcic.begin(network, progress)
+        begin(network, progress)
         found.append(network.phase)
     assert found == [glcic.COMPLETION] * 2 + [glcic.DISCRIMINATORS] * 2 + [glcic.JOINT] * 2
 
@@ -217,7 +217,7 @@ def test_each_phase_trains_what_algorithm_1_says(phase: int, learns: set[str]) -
 
 
 @pytest.mark.usefixtures("small")
-def test_joint_loss_is_eq_8() -> None:
+def test_losses_of_the_phases_by_hand() -> None:
     """Content, ALPHA times the discriminators' opinion, for the completion network; their own loss for them."""
     network = glcic.network()
     truth, mask, around, elsewhere = batch()

@@ -169,7 +169,7 @@ def test_normalisation_of_the_way_down_is_frozen_at_the_end() -> None:
     def moved(progress: float) -> set[str]:
         before = {name: value.clone() for name, value in network.state_dict().items()}
         network.train()
-        partial_conv.begin(network, progress)
+        partial_conv.RECIPE.begin(network, progress)
         network.zero_grad(set_to_none=True)
         partial_conv.loss(network, batch).backward()
         torch.optim.AdamW(network.parameters(), lr=1e-3).step()
