@@ -215,6 +215,18 @@ def test_autoencoders_differ_in_their_convolutions_alone() -> None:
             assert network(hidden_input(32, 80)).shape == (1, 3, 32, 80)
 
 
+def test_autoencoders_begin_alike() -> None:
+    """Their last answers are small, and their weights drawn alike."""
+    for network in (ConvAutoencoder(), partial_conv_autoencoder()):
+        weights = [each.detach() for each in network.parameters() if each.ndim == 4]
+        usual = {tuple(each.shape[:2]): float(each.std()) / (2 / each[0].numel()) ** 0.5 for each in weights}
+        last = next(shape for shape in usual if shape[0] == 3)
+        assert usual.pop(last) == pytest.approx(0.1, rel=0.2)
+        assert list(usual.values()) == pytest.approx([1] * 7, rel=0.2)
+        with torch.no_grad():
+            assert 0.01 < float(network(hidden_input(32, 32)).std()) < 0.4
+
+
 def test_autoencoders_are_trained_alike() -> None:
     ours, theirs = conv_autoencoder.RECIPE, twin.RECIPE
     assert replace(ours, name=theirs.name, network=theirs.network) == theirs

@@ -13,7 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from restore_plugin.networks.partial_conv import SLOPE, PartialConvUNet
+from restore_plugin.networks.initialisation import keep_variance
+from restore_plugin.networks.partial_conv import BEGIN, SLOPE, PartialConvUNet
 
 WIDTHS = (16, 32, 64, 128)  # after each layer down
 KERNELS = (3, 3, 3, 3)
@@ -40,6 +41,10 @@ class ConvAutoencoder(nn.Module):
             up = nn.Conv2d(below + above, 3 if first else above, 3, padding=1)
             self.downs.append(nn.Sequential(down, nn.Identity() if first else nn.BatchNorm2d(below), nn.ReLU()))
             self.ups.append(up if first else nn.Sequential(up, nn.BatchNorm2d(above), nn.LeakyReLU(SLOPE)))
+        keep_variance(self, "relu")  # as partial convolutions begin
+        with torch.no_grad():
+            for parameter in self.ups[0].parameters():
+                parameter.mul_(BEGIN)
 
     def forward(self, picture: Tensor) -> Tensor:
         skips = [picture]
