@@ -1,7 +1,8 @@
 """How near two pictures are. Pictures are RGB, (H, W, 3) float32 in [0, 1], gamma-encoded, both of one size.
 
 PSNR and SSIM are taken over all three channels. VIF and GMSD are defined on brightness: they are taken on BT.601 luma
-of the gamma-encoded values, 0.299 R + 0.587 G + 0.114 B, not rounded. All of them compute in float64.
+of the gamma-encoded values, 0.299 R + 0.587 G + 0.114 B, not rounded. All of them compute in float64. The Dice
+coefficient is there because it is quoted for inpainting; it says little.
 """
 
 from __future__ import annotations
@@ -89,6 +90,19 @@ def gmsd(picture: Pixels, truth: Pixels) -> float:
     """
     x, y = _gradient(_halved(_luma(picture))), _gradient(_halved(_luma(truth)))
     return float(np.std((2 * x * y + GMSD_C) / (x**2 + y**2 + GMSD_C)))
+
+
+def dice(picture: Pixels, truth: Pixels) -> float:
+    """The Dice coefficient, 2 sum(x y) / (sum(x) + sum(y)) over pixels and channels; 1 for two black pictures.
+
+    Defined for sets (Dice 1945): for masks, of 0 and 1, it is twice what both share over what each has, 1 for equal
+    ones. Tutorials of autoencoders that fill holes take it of pictures, by the same formula. There it measures little:
+    a picture with itself has mean(x^2) / mean(x), below 1 unless all its values are 0 or 1, and brighter pictures have
+    more. It can only be compared for the same truth, and a picture that is too bright may be above the truth itself.
+    """
+    x, y = picture.astype(np.float64), truth.astype(np.float64)
+    total = float(x.sum() + y.sum())
+    return 2 * float((x * y).sum()) / total if total else 1.0
 
 
 def _luma(picture: Pixels) -> Luma:

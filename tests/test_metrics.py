@@ -8,7 +8,7 @@ import sewar
 from skimage import data
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
-from restore_plugin.metrics import gmsd, psnr, ssim, vif
+from restore_plugin.metrics import dice, gmsd, psnr, ssim, vif
 
 LUMA = np.array([0.299, 0.587, 0.114])
 
@@ -88,6 +88,33 @@ def test_gmsd_by_hand() -> None:
     left, right = (2 / 3) ** 2 + (1 / 3) ** 2, (1 / 3) ** 2
     similar = [c / (left + c), c / (right + c)]
     assert gmsd(np.zeros_like(truth), truth) == pytest.approx(abs(similar[0] - similar[1]) / 2)
+
+
+def test_dice_of_masks_agrees_with_scipy() -> None:
+    """scipy has the dissimilarity: 1 minus it."""
+    from scipy.spatial.distance import dice as dissimilarity
+
+    random = np.random.default_rng(3)
+    one, other = (random.random((20, 30)) < share for share in (0.3, 0.6))
+    expected = 1 - dissimilarity(one.ravel(), other.ravel())
+    as_pictures = [np.repeat(each[..., None], 3, 2).astype(np.float32) for each in (one, other)]
+    assert dice(*as_pictures) == pytest.approx(expected)
+    assert dice(as_pictures[0], as_pictures[0]) == 1
+    assert dice(as_pictures[0], 1 - as_pictures[0]) == 0
+
+
+def test_dice_of_pictures_by_hand() -> None:
+    """As the docstring warns: a picture has less than 1 with itself, and one that is too bright more than itself."""
+    truth = np.full((2, 2, 3), 0.25, np.float32)
+    truth[0] = 0.75
+    with_itself = dice(truth, truth)
+    assert with_itself == pytest.approx((0.25**2 + 0.75**2) / (0.25 + 0.75))
+    brighter = np.where(truth > 0.5, np.float32(1), truth)
+    assert dice(brighter, truth) == pytest.approx(2 * (1 * 0.75 + 0.25**2) / (1 + 0.25 + 0.75 + 0.25))
+    assert dice(brighter, truth) > with_itself
+    black = np.zeros_like(truth)
+    assert dice(black, truth) == 0
+    assert dice(black, black) == 1
 
 
 def test_equal_pictures() -> None:

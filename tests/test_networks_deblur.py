@@ -26,7 +26,7 @@ from restore_plugin.networks.deblurgan import Critic, Generator
 from restore_plugin.networks.multiscale_deblur import MultiScaleDeblur, multi_scale_loss
 from restore_plugin.tiling import TileRule, run_tiled
 from restore_plugin.training import adversarial, blur, data, export
-from restore_plugin.training.drafts import blurnet, deblurgan
+from restore_plugin.training.recipes import blurnet, deblurgan
 
 calm = pytest.fixture(autouse=True)(torch_tests.calm)
 

@@ -6,7 +6,7 @@ after all but the last, which ends in a sigmoid. Two *discriminators*, one of th
 around the hole, whose answers of 1024 numbers each are joined and weighed by one last layer.
 
 Training is Algorithm 1: the completion network alone with the loss of eq. 2, the discriminators alone, then both, the
-discriminators' part weighed by ALPHA. Sizes, strides and counts scale with `width`; the paper's is 64.
+discriminators' part weighed by ALPHA. Numbers of features scale with `width`; the paper's is 64.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from torch import Tensor, nn
 MULTIPLE = 4  # sides of the completion network's input must be multiples of this
 WHOLE_PX, PART_PX = 256, 128  # sides of what the discriminators see
 FEATURES = 1024  # of each discriminator's answer
+MEAN_COLOUR = (0.50, 0.44, 0.38)  # of the training pictures, as often as each is drawn; it fills the hole
 ALPHA = 0.0004  # weight of the discriminators in phase three
 PHASES = (90_000, 10_000, 400_000)  # steps of Algorithm 1 with 96 pictures each: T_C, T_D, T_train - T_C - T_D
 
@@ -39,11 +40,14 @@ def upward(inputs: int, outputs: int) -> nn.Sequential:
 class CompletionNetwork(nn.Module):
     """`picture` (N, 4, H, W) -> (N, 3, H, W) RGB in (0, 1), of which only the hole is used; H, W multiples of 4.
 
-    The channels: RGB in [0, 1], of one colour in the hole (the training pictures' mean); the mask, 1 where hidden.
+    The channels: RGB in [0, 1], anything in the hole, where the mean colour is put; the mask, 1 where hidden.
     """
+
+    colour: Tensor
 
     def __init__(self, width: int = 64) -> None:
         super().__init__()
+        self.register_buffer("colour", torch.tensor(MEAN_COLOUR)[None, :, None, None], persistent=False)
         one, two, four = width, 2 * width, 4 * width
         self.layers = nn.Sequential(
             convolution(4, one, kernel=5),
@@ -67,7 +71,8 @@ class CompletionNetwork(nn.Module):
         )
 
     def forward(self, picture: Tensor) -> Tensor:
-        return self.layers(picture)
+        rgb, mask = picture[:, :3], picture[:, 3:]
+        return self.layers(torch.cat((rgb + mask * (self.colour - rgb), mask), 1))
 
 
 class Discriminator(nn.Module):

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 WIDTHS = (64, 128, 256, 512, 512, 512, 512, 512)  # after each layer down
 KERNELS = (7, 5, 5, 3, 3, 3, 3, 3)
 SLOPE = 0.2  # of the LeakyReLU on the way up
+BEGIN = 0.1  # of the last layer's usual weights: short trainings should not spend their time on undoing noise
 
 
 class PartialConv2d(nn.Module):
@@ -95,6 +96,9 @@ class PartialConvUNet(nn.Module):
         self.ups = nn.ModuleList(
             Up(counts[i + 1], counts[i], counts[i], last=i == 0) for i in reversed(range(len(widths)))
         )
+        with torch.no_grad():
+            for parameter in self.ups[-1].parameters():
+                parameter.mul_(BEGIN)
 
     @property
     def multiple(self) -> int:

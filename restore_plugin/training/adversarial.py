@@ -1,4 +1,4 @@
-"""A generator and its critic, trained by the loop that trains everything else: Wasserstein, with a gradient penalty.
+"""A generator and its critic, trained by the loop that trains everything else.
 
 Both learn in every step, from one loss: the generator's part sees the critic's weights as constants, the critic's part
 sees the generator's pictures as constants. (Gulrajani et al. 2017 take five of the critic's steps for each of the
@@ -6,6 +6,8 @@ generator's; on two cores that time goes to the generator.)
 """
 
 from __future__ import annotations
+
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -15,7 +17,9 @@ PENALTY = 10.0  # weight of the gradient penalty, as in Gulrajani et al. 2017
 
 
 class Adversaries(nn.Module):
-    """Picture to residual, as the generator alone; the critic is there to be trained, kept and continued with it."""
+    """What the generator alone is; the critic is there to be trained, kept and continued with it."""
+
+    phase = 0  # of the training, where it has several
 
     def __init__(self, generator: nn.Module, critic: nn.Module) -> None:
         super().__init__()
@@ -23,19 +27,30 @@ class Adversaries(nn.Module):
         self.critic = critic
 
     def forward(self, picture: Tensor) -> Tensor:
-        residual: Tensor = self.generator(picture)
-        return residual
+        answer: Tensor = self.generator(picture)
+        return answer
+
+
+def generator(network: Any) -> nn.Module:
+    """The part of `Adversaries` that is needed to restore."""
+    found: nn.Module = network.generator
+    return found
+
+
+def opinion(critic: nn.Module, *pictures: Tensor) -> Tensor:
+    """What the critic says of them; the gradient goes to the pictures, not to the critic."""
+    constants = {name: parameter.detach() for name, parameter in critic.named_parameters()}
+    found: Tensor = functional_call(critic, constants, pictures)
+    return found
 
 
 def judged(critic: nn.Module, picture: Tensor) -> Tensor:
-    """The critic's mean opinion; the gradient goes to the picture, not to the critic."""
-    constants = {name: parameter.detach() for name, parameter in critic.named_parameters()}
-    opinion: Tensor = functional_call(critic, constants, (picture,))
-    return opinion.mean()
+    """The critic's mean opinion, as `opinion`."""
+    return opinion(critic, picture).mean()
 
 
 def critic_loss(critic: nn.Module, found: Tensor, truth: Tensor) -> Tensor:
-    """E[D(found)] - E[D(truth)] + penalty (eq. 3 of Gulrajani et al. 2017), in full precision."""
+    """Wasserstein: E[D(found)] - E[D(truth)] + penalty (eq. 3 of Gulrajani et al. 2017), in full precision."""
     with torch.autocast(found.device.type, enabled=False):
         found, truth = found.detach().float(), truth.float()
         share = torch.rand(len(found), 1, 1, 1, device=found.device)

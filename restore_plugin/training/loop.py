@@ -72,12 +72,15 @@ def train(
     loss: Callable[[nn.Module, Batch], Tensor],
     validate: Callable[[nn.Module], dict[str, Any]],
     options: Options,
+    begin: Callable[[nn.Module, float], None] = lambda network, progress: None,
 ) -> nn.Module:
     """Train until the budget is used; return the averaged network.
 
-    `make(random)` makes a batch; the n-th batch depends on the seed and n alone. `loss(network, batch)` is called under
-    bfloat16 autocast where that is fast. State is kept in `options.folder/checkpoint.pt`: weights, their average,
-    optimiser, steps and seconds used; a run that finds one continues it with the batch that came next.
+    `make(random)` makes a batch; the n-th batch depends on the seed and n alone, and so does all that is random in the
+    n-th step. `begin(network, progress)` is told before each step which share of the budget is used, for training in
+    phases. `loss(network, batch)` is called under bfloat16 autocast where that is fast. State is kept in
+    `options.folder/checkpoint.pt`: weights, their average, optimiser, steps and seconds used; a run that finds one
+    continues it with the batch that came next.
     """
     if options.threads:
         torch.set_num_threads(options.threads)
@@ -126,7 +129,9 @@ def train(
         for group in optimiser.param_groups:
             group["lr"] = rate
         batch = tuple(tensor.to(where, non_blocking=True) for tensor in next(batches))
+        torch.manual_seed(options.seed + (step << 32))
         network.train()
+        begin(network, progress)
         with torch.autocast(where.type, torch.bfloat16, enabled=fast):
             value = loss(network, batch)
         optimiser.zero_grad(set_to_none=True)

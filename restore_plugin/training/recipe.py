@@ -32,7 +32,8 @@ class Recipe:
 
     `batch(library, random)` draws a batch; `loss(network, batch)`; `validator(library, folder)` prepares fixed held-out
     samples and returns what judges a network on them, writing pictures into the folder; `spec()` tells how to export,
-    `exported(network)` is the part of it that is needed to restore.
+    `exported(network)` is the part of it that is needed to restore. `begin(network, progress)`: before each step, for
+    training in phases.
     """
 
     name: str  # of this recipe's file, and of the ONNX file
@@ -45,6 +46,7 @@ class Recipe:
     spec: Callable[[], export.Export]
     exported: Callable[[Any], nn.Module] = lambda network: network
     rate: float = 5e-4  # of AdamW; without normalisation 1e-3 diverges
+    begin: Callable[[Any, float], None] = lambda network, progress: None
 
 
 def arguments(recipe: Recipe) -> argparse.Namespace:
@@ -71,6 +73,7 @@ def run(recipe: Recipe, weights: Path = WEIGHTS) -> None:
         recipe.loss,
         judge,
         loop.Options(options.out, options.minutes, recipe.rate, threads=options.threads, seed=options.seed),
+        recipe.begin,
     )
     if options.export:
         ship(recipe, options.out, list(library.training), weights)

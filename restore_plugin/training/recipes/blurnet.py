@@ -1,6 +1,6 @@
 """Train BlurNet, the compact deblurring network.
 
-    python -m restore_plugin.training.drafts.blurnet --data PICTURES --out RUN --minutes 120
+    python -m restore_plugin.training.recipes.blurnet --data PICTURES --out RUN --minutes 120
 
 Pairs: runs of 7 to 13 frames of a fast video, averaged, and photographs that move along random trajectories, shake or
 are out of focus (restore_plugin.training.blur); a part of them stays sharp, so that the network leaves alone what needs

@@ -1,6 +1,6 @@
 """Train DeblurGAN (Kupyn et al. 2018) at a quarter of its width, on the blurs and the pictures of BlurNet.
 
-    python -m restore_plugin.training.drafts.deblurgan --data PICTURES --out RUN --minutes 240
+    python -m restore_plugin.training.recipes.deblurgan --data PICTURES --out RUN --minutes 240
 
 `WIDTH = 64` is the paper's generator, for a graphics card, of 99 GFLOP for 256x256. Loss: content and the critic
 (WGAN-GP) at a hundredth of it, as in the paper. The paper's content is the distance of VGG19's features, which were
@@ -18,9 +18,9 @@ from torch import Tensor, nn
 
 from restore_plugin.networks.deblurgan import MULTIPLE, Critic, Generator
 from restore_plugin.training import data, export, loop
-from restore_plugin.training.adversarial import Adversaries, critic_loss, judged
-from restore_plugin.training.drafts import blurnet
+from restore_plugin.training.adversarial import Adversaries, critic_loss, generator, judged
 from restore_plugin.training.recipe import Recipe, residual_export, run, tensors
+from restore_plugin.training.recipes import blurnet
 
 WIDTH, BLOCKS = 16, 9
 CRITIC_WIDTH = 16
@@ -32,11 +32,6 @@ SIDE = 160  # px
 
 def network() -> Adversaries:
     return Adversaries(Generator(WIDTH, BLOCKS, DROPOUT), Critic(CRITIC_WIDTH))
-
-
-def generator(network: Any) -> nn.Module:
-    found: nn.Module = network.generator
-    return found
 
 
 def batch(library: data.Library, random: np.random.Generator) -> loop.Batch:
