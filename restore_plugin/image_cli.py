@@ -343,7 +343,8 @@ def regions_of(still: Still, tools: Tools) -> list[Region]:
         regions = regions_under(tools.mask)
     if regions and (options.grow or options.feather):
         larger = grown(union(regions, height, width), options.grow + options.feather)
-        regions = [replace(region, soft=options.feather) for region in regions_under(larger)]
+        soft = max(0, options.feather - 1)  # px: what was marked is wholly new
+        regions = [replace(region, soft=soft) for region in regions_under(larger)]
     if not options.method.needs_mask:
         return regions or [Region(Box(0, 0, width, height))]
     frame = ArrayFrame(still.pixels)

@@ -26,7 +26,7 @@ DEPTHS_AROUND = 3  # times the depth of a hole: what patches are looked for in
 TILES = TileRule(reach=96, multiple=16, largest=1024)
 CONTEXT = 96  # px, at each level of the pyramid: what the network sees around the hole
 COARSEST_DEPTH = 12  # px of the hole, where the network begins
-FINE = 4.0  # px: near a hole's border, coarser structure than this is the network's and finer one the patches'
+FINE = 2.0  # px: near a hole's border, coarser structure than this is the network's and finer one the patches'
 DEPTHS_FINE = 1 / 8  # times the depth: the same, further in
 
 

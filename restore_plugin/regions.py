@@ -77,7 +77,9 @@ def fading(mask: Mask, place: Box, picture: Box, soft: int) -> Luma:
     sides = (place.y > 0, place.bottom < picture.bottom, place.x > 0, place.right < picture.right)
     top, bottom, left, right = (int(inside) for inside in sides)
     framed = cv2.copyMakeBorder(mask.astype(np.uint8), top, bottom, left, right, cv2.BORDER_CONSTANT, value=0)
-    distance = cv2.distanceTransform(framed, cv2.DIST_L2, 5)[top : top + place.height, left : left + place.width]
+    distance = cv2.distanceTransform(framed, cv2.DIST_L2, cv2.DIST_MASK_PRECISE)[
+        top : top + place.height, left : left + place.width
+    ]
     return np.clip(distance / (soft + 1), 0, 1).astype(np.float32)
 
 
