@@ -26,8 +26,6 @@ DEPTHS_AROUND = 3  # times the depth of a hole: what patches are looked for in
 TILES = TileRule(reach=96, multiple=16, largest=1024)
 CONTEXT = 96  # px, at each level of the pyramid: what the network sees around the hole
 COARSEST_DEPTH = 12  # px of the hole, where the network begins
-FINE = 2.0  # px: near a hole's border, coarser structure than this is the network's and finer one the patches'
-DEPTHS_FINE = 1 / 8  # times the depth: the same, further in
 
 
 class Inpaint:
@@ -62,9 +60,7 @@ class FillNet:
         self._seed = options.seed
 
     def __call__(self, pixels: Pixels, mask: Mask) -> Pixels:
-        structure = self.structure(pixels, mask)
-        patches = patchmatch.fill(structure, mask, patchmatch.PatchOptions(seed=self._seed))
-        return patches + coarse_part(structure - patches, mask)
+        return patchmatch.fill(self.structure(pixels, mask), mask, patchmatch.PatchOptions(seed=self._seed))
 
     def structure(self, pixels: Pixels, mask: Mask) -> Pixels:
         """The smooth fill, corrected by the network at each level of a pyramid."""
@@ -101,25 +97,6 @@ def halved(values: Pixels) -> Pixels:
     height, width = values.shape[:2]
     even = cv2.copyMakeBorder(values, 0, height % 2, 0, width % 2, cv2.BORDER_REPLICATE)
     return np.asarray(cv2.resize(even, (even.shape[1] // 2, even.shape[0] // 2), interpolation=cv2.INTER_AREA))
-
-
-def coarse_part(values: Pixels, mask: Mask) -> Pixels:
-    """`values` (H, W, 3) blurred under the mask, by FINE px at its border and more the deeper a pixel lies."""
-    octaves = np.log2(np.maximum(depth(mask) * (DEPTHS_FINE / FINE), 1))[..., None]
-    found = np.zeros_like(values)
-    for octave in range(int(octaves.max()) + 2):
-        near = np.clip(1 - np.abs(octaves - octave), 0, 1)
-        if near.any():
-            found += near * blurred(values, octave)
-    return found
-
-
-def blurred(values: Pixels, octave: int) -> Pixels:
-    """By FINE * 2**octave px; large blurs at a reduced size."""
-    height, width = values.shape[:2]
-    size = (max(1, width >> octave), max(1, height >> octave))
-    small = cv2.GaussianBlur(cv2.resize(values, size, interpolation=cv2.INTER_AREA), (0, 0), FINE)
-    return np.asarray(cv2.resize(small, (width, height), interpolation=cv2.INTER_LINEAR))
 
 
 def fillnet(engine: Engine, options: RestoreOptions, support: Support) -> Inpaint:

@@ -6,6 +6,9 @@ Finkelstein & Goldman, SIGGRAPH 2009): a good place for one patch is tried, shif
 places around it are tried in ever smaller circles. All patches are tried at once, as arrays; neighbours are taken at
 several distances, as in jump flooding (Rong & Tan 2006), in place of the paper's scan.
 
+At last the patches' own steps from pixel to pixel are kept, and their colours follow what lies around the hole
+(restore_plugin.classical.blend).
+
 Like is who has like pixels, those near known ones counting most, and lies where a first guess has like colours: without
 the guess, a thin hole in the sky may be filled with leaves.
 """
@@ -19,6 +22,8 @@ from typing import Any, TypeAlias
 import cv2
 import numpy as np
 import numpy.typing as npt
+
+from restore_plugin.classical.blend import poisson
 
 FloatArray: TypeAlias = npt.NDArray[Any]  # float32
 BoolArray: TypeAlias = npt.NDArray[np.bool_]
@@ -112,7 +117,8 @@ def fill(picture: FloatArray, mask: BoolArray, options: PatchOptions | None = No
             vote(level, found, search(level, found, random, max(level.shape) if everywhere else options.near))
     if level is None or level.shape != (mask.shape[0] + 2 * RADIUS, mask.shape[1] + 2 * RADIUS):
         return picture.copy()
-    return np.where(mask[..., None], level.picture[RADIUS:-RADIUS, RADIUS:-RADIUS], picture)
+    proposed = proposals(level, found, distances(level, np.arange(found.size), found))
+    return poisson(proposed[RADIUS:-RADIUS, RADIUS:-RADIUS], picture, mask)
 
 
 def pyramid(picture: FloatArray, mask: BoolArray) -> Iterator[tuple[FloatArray, BoolArray]]:
@@ -195,7 +201,12 @@ def search(level: Level, found: IntArray, random: np.random.Generator, circle: i
 
 
 def vote(level: Level, found: IntArray, distance: FloatArray) -> None:
-    """Every pixel of the hole becomes the mean of what the patches over it propose, the likeliest counting most."""
+    """The hole becomes what the patches over it propose."""
+    level.picture[level.hole] = proposals(level, found, distance)[level.hole]
+
+
+def proposals(level: Level, found: IntArray, distance: FloatArray) -> FloatArray:
+    """(H, W, 3): wherever targets lie, the mean of what they propose, the likeliest counting most; else the picture."""
     pixels = level.picture.reshape(-1, 3)
     spread = max(float(np.quantile(distance, SPREAD)), 1e-6)
     weight = np.exp(-np.minimum(SHARPNESS / 2 * distance / spread, FAINTEST)) * level.certain.reshape(-1)[level.targets]
@@ -204,8 +215,8 @@ def vote(level: Level, found: IntArray, distance: FloatArray) -> None:
         step = level.step(y, x)
         total[level.targets + step] += weight[:, None] * pixels[found + step]  # no pixel is here twice
         weights[level.targets + step] += weight
-    hole = level.hole.reshape(-1)
-    pixels[hole] = total[hole] / weights[hole][:, None]
+    proposed = np.where(weights[:, None] > 0, total / np.where(weights > 0, weights, 1)[:, None], pixels)
+    return proposed.reshape(level.picture.shape)
 
 
 def enlarged(coarse: Level, found: IntArray, fine: Level, otherwise: IntArray) -> IntArray:
