@@ -21,24 +21,27 @@ from restore_plugin.types import Box, Engine, Luma, Mask, Needs, Pixels, Region,
 
 Fill: TypeAlias = Callable[[Pixels, Mask], Pixels]
 
-LEAST_MARGIN = 128  # px around a hole
-DEPTHS_AROUND = 3  # times the depth of a hole: what patches are looked for in
+PATCHES = 128  # px around a hole that patches are looked for in, at least
+DEPTHS_AROUND = 3  # times its depth: the same
+BORDER, OPENCV = 2, 8  # px around a hole that the smooth fill and OpenCV's methods look at, and more
 TILES = TileRule(reach=96, multiple=16, largest=1024)
 CONTEXT = 96  # px, at each level of the pyramid: what the network sees around the hole
 COARSEST_DEPTH = 12  # px of the hole, where the network begins
 
 
 class Inpaint:
-    """A Restorer that fills holes. `wide`: it looks for what to fill with further away than at the border."""
+    """A Restorer that fills holes from what is seen up to `near` px around, or further (PATCHES) for a deep one."""
 
     needs = Needs(holes=True)
 
-    def __init__(self, fill: Fill, wide: bool = True) -> None:
+    def __init__(self, fill: Fill, near: int = PATCHES) -> None:
         self._fill = fill
-        self._wide = wide
+        self._near = near
 
     def margin(self, region: Region) -> tuple[int, int]:
-        px = max(LEAST_MARGIN, int(DEPTHS_AROUND * depth(region.mask()).max())) if self._wide else LEAST_MARGIN
+        px = self._near
+        if px == PATCHES:
+            px = max(px, int(DEPTHS_AROUND * depth(region.mask()).max()))
         return px, px
 
     def __call__(
@@ -109,12 +112,12 @@ def patches(engine: Engine | None, options: RestoreOptions, support: Support) ->
 
 
 def smooth(engine: Engine | None, options: RestoreOptions, support: Support) -> Inpaint:
-    return Inpaint(smooth_fill, wide=False)
+    return Inpaint(smooth_fill, BORDER)
 
 
 def telea(engine: Engine | None, options: RestoreOptions, support: Support) -> Inpaint:
-    return Inpaint(telea_fill, wide=False)
+    return Inpaint(telea_fill, OPENCV)
 
 
 def navier_stokes(engine: Engine | None, options: RestoreOptions, support: Support) -> Inpaint:
-    return Inpaint(navier_stokes_fill, wide=False)
+    return Inpaint(navier_stokes_fill, OPENCV)

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import TypeAlias
 
 import cv2
 import numpy as np
+import numpy.typing as npt
 
 from restore_plugin.errors import InputError
-from restore_plugin.types import Box, Finder, Frame, Luma, Mask, Pixels, Region, Restorer
+from restore_plugin.types import Box, Finder, Frame, Luma, Mask, Pixels, Point, Region, Restorer
 
+IntArray: TypeAlias = npt.NDArray[np.int64]
+
+LARGEST_CROP = 2048**2  # px: holes are not joined to more than that, so that memory lasts
 UNCHANGED = 2.0**-17  # of [0, 1]: less than a level of 16 bits; such pixels are not written, so they stay as decoded
 
 
@@ -120,24 +125,47 @@ def grown(mask: Mask, px: int) -> Mask:
 
 def clustered(mask: Mask, restorer: Restorer, soft: int = 0) -> list[Region]:
     """The connected parts of a mask; those whose surroundings overlap so much that one crop costs less, as one."""
-    picture = Box(0, 0, mask.shape[1], mask.shape[0])
-
-    def around(region: Region) -> Box:
-        return region.box.grow(*restorer.margin(region), within=picture)
-
-    waiting = [(part, around(part)) for part in regions_under(mask)]
-    done: list[tuple[Region, Box]] = []
+    parts = regions_under(mask)
+    margins = np.array([restorer.margin(part) for part in parts]).reshape(-1, 2)
+    corners = np.array([(p.box.x, p.box.y, p.box.right, p.box.bottom) for p in parts]).reshape(-1, 4)
+    members = [[number] for number in range(len(parts))]
+    size = np.array([mask.shape[1], mask.shape[0]])
+    waiting = list(range(len(parts)))
+    done: list[int] = []
     while waiting:
-        part, crop = waiting.pop()
-        for other, its_crop in done:
-            if crop.intersect(its_crop).area and crop.hull(its_crop).area <= crop.area + its_crop.area:
-                done.remove((other, its_crop))
-                both = Region(part.box.hull(other.box), part.id, outline=part.outline + other.outline)
-                waiting.append((both, around(both)))
-                break
-        else:
-            done.append((part, crop))
-    return [replace(region, soft=soft) for region, _ in done]
+        one = waiting.pop()
+        others = np.array(done, int)
+        joined = np.hstack(
+            (np.minimum(corners[one, :2], corners[others, :2]), np.maximum(corners[one, 2:], corners[others, 2:]))
+        )
+        crops = areas(corners[others], margins[others], size)
+        both = areas(joined, np.maximum(margins[one], margins[others]), size)
+        alone = areas(corners[[one]], margins[[one]], size)
+        good = np.flatnonzero((both <= alone + crops) & (both <= LARGEST_CROP))
+        if not good.size:
+            done.append(one)
+            continue
+        other = done.pop(int(good[0]))
+        corners[one] = joined[good[0]]
+        margins[one] = np.maximum(margins[one], margins[other])
+        members[one] += members[other]
+        waiting.append(one)
+    return [
+        Region(Box.between(*map(int, corners[one])), number, outline=outlines(parts, members[one]), soft=soft)
+        for number, one in enumerate(sorted(done))
+    ]
+
+
+def outlines(parts: Sequence[Region], members: Sequence[int]) -> tuple[tuple[Point, ...], ...]:
+    return tuple(polygon for member in members for polygon in parts[member].outline)
+
+
+def areas(corners: IntArray, margins: IntArray, size: IntArray) -> IntArray:
+    """Of (N, 4) boxes x0, y0, x1, y1, grown by (N, 2) margins as far as the picture goes: (N,) px."""
+    low = np.maximum(corners[:, :2] - margins, 0)
+    high = np.minimum(corners[:, 2:] + margins, size)
+    found: IntArray = np.prod(high - low, axis=1)
+    return found
 
 
 def measured(regions: Sequence[Region], frame: Frame, finder: Finder) -> list[Region]:

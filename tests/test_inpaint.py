@@ -12,7 +12,7 @@ from residual_tests import SCALES, TYPES
 from skimage import data
 
 import restore_plugin
-from restore_plugin import catalog, image_cli
+from restore_plugin import catalog, image_cli, regions
 from restore_plugin.errors import InputError, NothingFound
 from restore_plugin.metrics import psnr
 from restore_plugin.pipeline import ArrayFrame, PictureRestorer
@@ -185,19 +185,19 @@ def holes(*boxes: tuple[int, int, int, int]) -> list[Region]:
 
 def test_near_holes_are_filled_at_once_and_far_ones_apart() -> None:
     frame, spy = ArrayFrame(np.zeros((300, 1000, 3), np.uint8)), Spy(20)
-    regions = holes((10, 10, 30, 30), (50, 10, 30, 30), (900, 200, 40, 40))
-    assert restore_frame(frame, regions, spy) == 2
+    places = holes((10, 10, 30, 30), (50, 10, 30, 30), (900, 200, 40, 40))
+    assert restore_frame(frame, places, spy) == 2
     assert sorted(spy.crops) == [(60, 100), (80, 80)]
-    expected = union(regions, 300, 1000)
+    expected = union(places, 300, 1000)
     np.testing.assert_array_equal(frame.image.min(-1) == 255, expected)
 
 
 def test_a_hole_knows_of_another_in_its_surroundings() -> None:
     """A long row and a long column: one crop for both would be the whole picture."""
     frame, spy = ArrayFrame(np.zeros((600, 600, 3), np.uint8)), Spy(10)
-    regions = holes((100, 20, 400, 4), (20, 40, 4, 500))
+    apart = holes((100, 20, 400, 4), (20, 40, 4, 500))
     close = holes((28, 20, 472, 4), (20, 30, 4, 500))
-    assert restore_frame(frame, regions, spy) == 2
+    assert restore_frame(frame, apart, spy) == 2
     assert spy.shown == [1600, 2000] or spy.shown == [2000, 1600]
     spy.shown.clear()
     assert restore_frame(ArrayFrame(np.zeros((600, 600, 3), np.uint8)), close, spy) == 2
@@ -223,6 +223,26 @@ def test_clusters_cover_exactly_the_mask() -> None:
     for region in found:
         covered[region.box.slices] += region.mask()
     np.testing.assert_array_equal(covered, mask.astype(int))
+
+
+def test_an_island_in_a_ring() -> None:
+    drawn = np.zeros((120, 120), np.uint8)
+    cv2.circle(drawn, (60, 60), 40, 1, 9)
+    cv2.circle(drawn, (60, 60), 10, 1, -1)
+    (found,) = clustered(drawn.astype(bool), Spy(8))
+    whole = np.zeros((120, 120), bool)
+    whole[found.box.slices] = found.mask()
+    np.testing.assert_array_equal(whole, drawn.astype(bool))
+
+
+def test_dust_all_over_a_scan_is_not_one_crop(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(regions, "LARGEST_CROP", 200 * 200)
+    mask = np.zeros((1000, 1200), bool)
+    mask[5::20, 5::20] = True
+    found = clustered(mask, Spy(12))
+    assert 30 < len(found) < 500
+    assert max((region.box.width + 24) * (region.box.height + 24) for region in found) <= 200 * 200
+    assert sum(int(region.mask().sum()) for region in found) == mask.sum()
 
 
 def test_growing_by_distance() -> None:
@@ -334,6 +354,6 @@ def test_bad_options(files: tuple[Path, Path], capfd: pytest.CaptureFixture[str]
 
 
 def test_soft_regions_stay_soft_when_they_are_joined() -> None:
-    regions = [replace(region, soft=3) for region in holes((10, 10, 20, 20), (35, 10, 20, 20))]
-    found = clustered(union(regions, 60, 80), Spy(10), 3)
+    places = [replace(region, soft=3) for region in holes((10, 10, 20, 20), (35, 10, 20, 20))]
+    found = clustered(union(places, 60, 80), Spy(10), 3)
     assert [region.soft for region in found] == [3]

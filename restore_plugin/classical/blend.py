@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from restore_plugin.classical.multigrid import BoolArray, FloatArray, border, box, solve
+from restore_plugin.classical.multigrid import BoolArray, FloatArray, border, pieces, solve
 
 
 def poisson(source: FloatArray, target: FloatArray, mask: BoolArray, mixed: bool = False) -> FloatArray:
@@ -26,12 +26,10 @@ def poisson(source: FloatArray, target: FloatArray, mask: BoolArray, mixed: bool
     if mask.all():
         raise ValueError("expected a mask that leaves some of the target, got one that hides all; mask less")
     found = target.copy()
-    if not mask.any():
-        return found
-    part = box(mask)
-    inside, ours, theirs = mask[part], source[part].astype(np.float32), target[part]
-    added = solve(theirs - ours, inside, border(inside), mixing(ours, theirs, inside) if mixed else None)
-    found[part][inside] = np.clip(ours + added, 0, 1)[inside]
+    for part, inside in pieces(mask):
+        ours, theirs = source[part].astype(np.float32), target[part]
+        added = solve(theirs - ours, inside, border(inside), mixing(ours, theirs, inside) if mixed else None)
+        found[part][inside] = np.clip(ours + added, 0, 1)[inside]
     return found
 
 

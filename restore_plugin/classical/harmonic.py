@@ -6,7 +6,7 @@ It has no edges and no texture, but on photographs fewer errors than fast marchi
 
 from __future__ import annotations
 
-from restore_plugin.classical.multigrid import TOLERANCE, BoolArray, FloatArray, border, box, solve
+from restore_plugin.classical.multigrid import TOLERANCE, BoolArray, FloatArray, border, pieces, solve
 
 
 def harmonic(picture: FloatArray, mask: BoolArray, tolerance: float = TOLERANCE) -> FloatArray:
@@ -17,8 +17,6 @@ def harmonic(picture: FloatArray, mask: BoolArray, tolerance: float = TOLERANCE)
     if mask.all():
         raise ValueError("expected a mask that leaves some pixels known, got one that hides all; mask less")
     found = picture.copy()
-    if mask.any():
-        part = box(mask)
-        inside = mask[part]
+    for part, inside in pieces(mask):
         found[part][inside] = solve(picture[part], inside, border(inside), tolerance=tolerance)[inside]
     return found

@@ -7,7 +7,7 @@ needed.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -37,10 +37,12 @@ def border(inside: BoolArray) -> BoolArray:
     return (around(inside.astype(np.float32)[..., None])[..., 0] > 0) & ~inside
 
 
-def box(inside: BoolArray) -> tuple[slice, slice]:
-    """Where the region and its border lie."""
-    rows, columns = (np.flatnonzero(inside.any(axis)) for axis in (1, 0))
-    return slice(max(rows[0] - 1, 0), rows[-1] + 2), slice(max(columns[0] - 1, 0), columns[-1] + 2)
+def pieces(mask: BoolArray) -> Iterator[tuple[tuple[slice, slice], BoolArray]]:
+    """The connected parts of a mask, which do not depend on each other: where each and its border lie, and itself."""
+    _, labels, boxes, _ = cv2.connectedComponentsWithStats(mask.astype(np.uint8), connectivity=8)
+    for number, (x, y, width, height, _) in enumerate(boxes[1:], 1):
+        part = slice(max(y - 1, 0), y + height + 1), slice(max(x - 1, 0), x + width + 1)
+        yield part, labels[part] == number
 
 
 @dataclass(frozen=True)
