@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from gi.repository import Gimp
@@ -27,6 +28,7 @@ class Settings:
     block_px: float = 0.0
     linear_light: bool = False
     strength: float = 1.0
+    seed: int = 0
     operation: str = "replace"
 
 
@@ -74,8 +76,11 @@ def check_writable(layer: Any) -> None:
             )
 
 
-def read_source(image: Any, layer: Any, use_selection: bool, margin_px: int) -> Source:
-    """The layer's pixels, or the selected ones and their surroundings. Raises Problem where nothing is selected."""
+def read_source(image: Any, layer: Any, use_selection: bool, margin_px: Callable[[int], int]) -> Source:
+    """The layer's pixels, or the selected ones and their surroundings. Raises Problem where nothing is selected.
+
+    `margin_px`: how much is sent around a place whose shorter side is so long (px).
+    """
     size = layer.get_width(), layer.get_height()
     form = pixels.format_of(layer)
     box: Box = (0, 0, *size)
@@ -85,7 +90,7 @@ def read_source(image: Any, layer: Any, use_selection: bool, margin_px: int) -> 
         if not there:
             raise Problem("The selection lies outside of the layer. Select a part of the layer, or another layer.")
         selected = (found[0], found[1], found[2], found[3])
-        box = rows.grow(selected, margin_px, *size)
+        box = rows.grow(selected, margin_px(min(selected[2:])), *size)
         mask = pixels.read_selection(image, layer, box)
         if not any(mask):
             raise Problem("Nothing of the layer is selected well enough to be changed. Select a part of it.")
@@ -105,7 +110,7 @@ def restore(row: Row, image: Any, layer: Any, settings: Settings, progress: Prog
     error = service.client().WorkerError
     try:
         with service.connect() as worker:
-            source = read_source(image, layer, use_selection, service.surroundings_px(worker))
+            source = read_source(image, layer, use_selection, partial(service.surroundings_px, worker, row.task))
             form, (width, height) = source.format, source.box[2:]
             with worker.picture(width, height, form.channels, form.dtype, source.old, source.mask) as picture:
                 changed = ask(worker, picture, row, settings, source, in_place, progress)
@@ -129,6 +134,8 @@ def ask(
     options: dict[str, Any] = {"blend": blend, "search": row.searches}
     if row.has_strength:
         options["strength"] = settings.strength
+    if row.has_seed:
+        options["seed"] = settings.seed
     if row.has_block:
         options["linear_light"] = settings.linear_light
         options["block"] = None if settings.measure else settings.block_px
@@ -152,7 +159,7 @@ def find(row: Row, image: Any, layer: Any, settings: Settings, progress: Progres
     error = service.client().WorkerError
     try:
         with service.connect() as worker:
-            source = read_source(image, layer, False, 0)
+            source = read_source(image, layer, False, lambda shorter_px: 0)
             form, (width, height) = source.format, source.box[2:]
             empty = bytes(width * height)
             with worker.picture(width, height, form.channels, form.dtype, source.old, empty) as picture:

@@ -57,6 +57,8 @@ def add_arguments(made: Any, row: Row) -> None:
     if row.has_strength:
         text = "How far from the old pixels (0) to the restored ones (1)"
         made.add_double_argument("strength", "S_trength", text, 0.0, 1.0, 1.0, FLAGS)
+    if row.has_seed:
+        made.add_int_argument("seed", "S_eed", "Another number, another fill", 0, GLib.MAXINT, 0, FLAGS)
     add_choice(made, "output", "_Put the result into", "Where the repair goes", table.OUTPUTS)
     if not row.needs_selection:
         text = "Only what is selected changes, and a new layer gets the selection as its mask"
@@ -124,10 +126,9 @@ def tell_progress(row: Row) -> Any:
 def settings_of(procedure: Any, config: Any) -> Any:
     from gimp_plugin.job import Settings
 
-    names = {"block-size": "block_px"}
-    own = {each.name for each in procedure.get_arguments()}
-    known = ("method", "measure", "block-size", "linear-light", "strength", "output", "use-selection", "operation")
-    values = {names.get(name, name.replace("-", "_")): config.get_property(name) for name in known if name in own}
+    given, names = ("run-mode", "image", "drawables"), {"block-size": "block_px"}
+    own = [each.name for each in procedure.get_arguments() if each.name not in given]
+    values = {names.get(name, name.replace("-", "_")): config.get_property(name) for name in own}
     return Settings(**values)
 
 

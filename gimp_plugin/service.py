@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import math
 import os
 from pathlib import Path
 from typing import Any
@@ -68,8 +69,11 @@ def connect() -> Any:
     return client().connect(how, f"gimp-plugin {VERSION}", folder, start=confined() is None)
 
 
-def surroundings_px(worker: Any) -> int:
-    return int(worker.capabilities.get("surroundings_px", SURROUNDINGS_PX))
+def surroundings_px(worker: Any, task: str, shorter_px: int) -> int:
+    """How much picture the task wants to see around a place whose shorter side is so long."""
+    told = worker.capabilities
+    shares = {each["name"]: each.get("surroundings", 0.0) for each in told.get("tasks", ())}
+    return max(int(told.get("surroundings_px", SURROUNDINGS_PX)), math.ceil(shares.get(task, 0.0) * shorter_px))
 
 
 def sentence(kind: str, text: str, row: Row, selected: bool) -> str:

@@ -42,10 +42,30 @@ class Row:
     nothing_found: str = ""
     has_block: bool = False
     has_strength: bool = False
+    has_seed: bool = False
     invents: bool = True
 
 
 ROWS = (
+    Row(
+        procedure="plug-in-restore-remove-object",
+        label="Remove _Object...",
+        blurb="Fill the selection with what is around it",
+        help="Takes what is selected out of the picture, an object, writing or a scratch, and fills the hole with "
+        "something that goes with what is around it. Select a little more than what is to vanish, with its shadow. "
+        + PLAUSIBLE,
+        doing="Remove Object",
+        layer_name="Object removed",
+        task="inpaint",
+        methods=(
+            ("fillnet", "Network and patches", "A network for what is large, patches of the picture for what is fine"),
+            ("patches", "Patches", "Without a network: patches of the picture that fit together"),
+            ("smooth", "Smooth", "Without texture: scratches, dust and thin writing on plain ground"),
+        ),
+        needs_selection="Nothing is selected. Select what is to be removed, and a little around it, then try again.",
+        nothing_found="The fill looks just like what was there{where}. The image is unchanged.",
+        has_seed=True,
+    ),
     Row(
         procedure="plug-in-restore-demosaic",
         label="De-_mosaic...",

@@ -53,6 +53,7 @@ class Task:
     invents: bool = True  # what comes back is plausible, not evidence
     people: bool = False  # its regions are people: an account of them is written
     measures: bool = False  # places that are given must be measured before they are restored
+    surroundings: float = 0.0  # times a place's shorter side: so far around it its methods may look
 
 
 LAST_RESORT = "openvino:cpu"  # where the device's memory is short
@@ -180,7 +181,7 @@ METHODS = (
 TASKS = (
     Task("demosaic", "undo pixelation, found or given", default="cellnet", finder="mosaic", measures=True),
     Task("derain", "take rain off whole pictures", default="rainnet"),
-    Task("inpaint", "fill what a mask marks: objects, writing, scratches", default="fillnet"),
+    Task("inpaint", "fill what a mask marks: objects, writing, scratches", default="fillnet", surroundings=1.5),
     Task(
         "automosaic",
         "find, follow and hide faces",

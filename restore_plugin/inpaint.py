@@ -13,6 +13,7 @@ import numpy as np
 
 from restore_plugin.classical import patchmatch
 from restore_plugin.classical.harmonic import harmonic as smooth_fill
+from restore_plugin.classical.multigrid import part
 from restore_plugin.classical.navier_stokes import navier_stokes as navier_stokes_fill
 from restore_plugin.classical.telea import telea as telea_fill
 from restore_plugin.errors import InputError
@@ -27,6 +28,7 @@ BORDER, OPENCV = 2, 8  # px around a hole that the smooth fill and OpenCV's meth
 TILES = TileRule(reach=96, multiple=16, largest=1024)
 CONTEXT = 96  # px, at each level of the pyramid: what the network sees around the hole
 COARSEST_DEPTH = 12  # px of the hole, where the network begins
+SMOOTHED, STRUCTURED = 0.1, 0.25  # about which share of the time has gone by when these are there
 
 
 class Inpaint:
@@ -61,18 +63,22 @@ class FillNet:
     def __init__(self, engine: Engine, options: RestoreOptions, support: Support) -> None:
         self._network = TiledNetwork(engine, "picture", "residual", TILES, support.say, support.fallbacks)
         self._seed = options.seed
+        self._check = support.check
 
     def __call__(self, pixels: Pixels, mask: Mask) -> Pixels:
-        return patchmatch.fill(self.structure(pixels, mask), mask, patchmatch.PatchOptions(seed=self._seed))
+        options = patchmatch.PatchOptions(seed=self._seed)
+        return patchmatch.fill(self.structure(pixels, mask), mask, options, part(self._check, STRUCTURED, 1.0))
 
     def structure(self, pixels: Pixels, mask: Mask) -> Pixels:
         """The smooth fill, corrected by the network at each level of a pyramid."""
         random = np.random.default_rng(self._seed)
-        levels = [(smooth_fill(pixels, mask), mask.astype(np.float32))]
+        first = smooth_fill(pixels, mask, check=part(self._check, 0.0, SMOOTHED))
+        levels = [(first, mask.astype(np.float32))]
         while depth(levels[-1][1] > 0).max() > COARSEST_DEPTH and min(levels[-1][1].shape) >= 2 * TILES.multiple:
             levels.append((halved(levels[-1][0]), halved(levels[-1][1])))
         correction = np.zeros_like(levels[-1][0])
-        for smooth, share in reversed(levels):
+        for number, (smooth, share) in reversed(list(enumerate(levels))):
+            self._check(SMOOTHED + (STRUCTURED - SMOOTHED) * 0.25**number)
             height, width = share.shape
             if correction.shape != smooth.shape:
                 enlarged = cv2.resize(correction, (2 * correction.shape[1], 2 * correction.shape[0]))
@@ -108,11 +114,16 @@ def fillnet(engine: Engine, options: RestoreOptions, support: Support) -> Inpain
 
 def patches(engine: Engine | None, options: RestoreOptions, support: Support) -> Inpaint:
     wanted = patchmatch.PatchOptions(seed=options.seed)
-    return Inpaint(lambda pixels, mask: patchmatch.fill(smooth_fill(pixels, mask), mask, wanted))
+
+    def fill(pixels: Pixels, mask: Mask) -> Pixels:
+        guess = smooth_fill(pixels, mask, check=part(support.check, 0.0, SMOOTHED))
+        return patchmatch.fill(guess, mask, wanted, part(support.check, SMOOTHED, 1.0))
+
+    return Inpaint(fill)
 
 
 def smooth(engine: Engine | None, options: RestoreOptions, support: Support) -> Inpaint:
-    return Inpaint(smooth_fill, BORDER)
+    return Inpaint(lambda pixels, mask: smooth_fill(pixels, mask, check=support.check), BORDER)
 
 
 def telea(engine: Engine | None, options: RestoreOptions, support: Support) -> Inpaint:

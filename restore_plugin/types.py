@@ -196,10 +196,15 @@ class ScanOptions:
 
 @dataclass(frozen=True)
 class Support:
-    """What a restorer does when its engine's memory is short: `say` it, and go on with what `fallbacks` open."""
+    """What a restorer does when its engine's memory is short: `say` it, and go on with what `fallbacks` open.
+
+    `check` hears now and then which share of a call is done, and may raise to end it: restorers that compute long
+    without an engine ask it.
+    """
 
     say: Callable[[str], None] = lambda line: None
     fallbacks: tuple[Callable[[], Engine], ...] = ()
+    check: Callable[[float], None] = lambda share: None
 
 
 class Restorer(Protocol):

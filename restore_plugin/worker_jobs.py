@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import logging
-import math
 import os
 import pkgutil
 import shutil
@@ -23,8 +22,8 @@ from restore_plugin import catalog
 from restore_plugin.errors import InputError, NothingFound, OutputError
 from restore_plugin.mosaic import CELL
 from restore_plugin.pipeline import LUMA, ArrayFrame
-from restore_plugin.plan import check_inside, region_from_json, region_to_json
-from restore_plugin.regions import measured, regions_under, restore_frame, whole
+from restore_plugin.plan import region_to_json
+from restore_plugin.regions import clustered, measured, regions_under, restore_frame, union, whole
 from restore_plugin.types import (
     Box,
     Engine,
@@ -38,7 +37,8 @@ from restore_plugin.types import (
     Support,
 )
 from restore_plugin.worker_client import Message
-from restore_plugin.worker_messages import FURTHEST_PX, Area, Cancelled, FindRequest, Options, PixelArea, RestoreRequest
+from restore_plugin.worker_messages import Area, Cancelled, FindRequest, Options, PixelArea, RestoreRequest
+from restore_plugin.worker_places import around, read_regions, touched
 
 Array: TypeAlias = npt.NDArray[Any]
 TYPES = {"u8": "u1", "u16": "u2", "f32": "f4"}  # as numpy names them, in the byte order of the machine
@@ -126,6 +126,11 @@ class Job:
             self.progress = (max(share, self.progress[0]), self.progress[1])
         self._seen += pixels
 
+    def reach(self, share: float) -> None:
+        """So much of this stage is done, as a restorer tells that does not leave the most of it to networks."""
+        self.check()
+        self.progress = (max(self._from + (self._to - self._from) * share, self.progress[0]), self.progress[1])
+
 
 def note(text: str) -> None:
     """What engines and restorers have to say goes to whoever waits for them, and into the log."""
@@ -159,6 +164,13 @@ def step(inputs: Mapping[str, Array]) -> None:
         job.step(max(array.shape[-1] * array.shape[-2] for array in inputs.values() if array.ndim > 1))
 
 
+def reached(share: float) -> None:
+    """The `check` of restorers' Support."""
+    job: Job | None = getattr(NOW, "job", None)
+    if job is not None:
+        job.reach(share)
+
+
 class Steps:
     """A Restorer that tells a job about each region before it restores it."""
 
@@ -172,7 +184,7 @@ class Steps:
     def __call__(
         self, pixels: Pixels, mask: Mask | None = None, neighbours: Sequence[Pixels] = (), region: Region | None = None
     ) -> Pixels:
-        seen = TILED * pixels.shape[0] * pixels.shape[1]
+        seen = 0.0 if self._restorer.needs.holes else TILED * pixels.shape[0] * pixels.shape[1]  # those tell shares
         if region is not None and region.block is not None:  # every cell is shown at one size
             seen *= CELL * CELL / (region.block[0] * region.block[1])
         start, stop = (self._start + (0.97 - self._start) * (self._done + more) / self._count for more in (0, 1))
@@ -183,27 +195,31 @@ class Steps:
 
 @dataclass(frozen=True)
 class Loaded:
-    """What restorers and finders are kept by. `options`: None for finders."""
+    """What restorers and finders are kept by."""
 
     name: str
     engine: str
     precision: str
-    options: RestoreOptions | None = None
+    linear_light: bool = False
 
 
 class Kept:
-    """Restorers and finders that stay loaded. One is made at a time, so each is made once."""
+    """Restorers and finders that stay loaded. One is made at a time, so each is made once.
+
+    Of a restorer only the last seed's stays: each opens its network anew, and whoever tries one seed after the other
+    would fill the memory.
+    """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._made: dict[Loaded, Any] = {}
+        self._made: dict[Loaded, tuple[int, Any]] = {}  # with the seed
 
     def loaded(self) -> list[str]:
         return [f"{key.name} ({key.engine}, {key.precision})" for key in list(self._made)]
 
     def restorer(self, row: catalog.Method, options: Options) -> Restorer:
-        key = Loaded(row.name, options.engine, options.precision, RestoreOptions(linear_light=options.linear_light))
-        return cast("Restorer", self._get(key, lambda: build_restorer(row, key)))
+        key = Loaded(row.name, options.engine, options.precision, options.linear_light)
+        return cast("Restorer", self._get(key, options.seed, lambda: build_restorer(row, key, options.seed)))
 
     def finder(self, row: catalog.FinderRow, options: Options) -> Finder:
         key = Loaded(f"{row.name} finder", options.engine, options.precision)
@@ -212,14 +228,16 @@ class Kept:
             engine = opened(row.file(), key.engine, key.precision)
             return pkgutil.resolve_name(row.build)(engine, ScanOptions())
 
-        return cast("Finder", self._get(key, make))
+        return cast("Finder", self._get(key, 0, make))
 
-    def _get(self, key: Loaded, make: Callable[[], Any]) -> Any:
-        if key not in self._made:
+    def _get(self, key: Loaded, seed: int, make: Callable[[], Any]) -> Any:
+        kept = self._made.get(key)
+        if kept is None or kept[0] != seed:
             with self._lock:
-                if key not in self._made:
-                    self._made[key] = make()
-        return self._made[key]
+                kept = self._made.get(key)
+                if kept is None or kept[0] != seed:
+                    kept = self._made[key] = seed, make()
+        return kept[1]
 
 
 def opened(onnx: Path, engine: str, precision: str) -> Engine:
@@ -227,8 +245,9 @@ def opened(onnx: Path, engine: str, precision: str) -> Engine:
         return cast("Engine", Watched(open_engine(engine, onnx, precision, tell=note)))
 
 
-def build_restorer(row: catalog.Method, key: Loaded) -> Restorer:
+def build_restorer(row: catalog.Method, key: Loaded, seed: int) -> Restorer:
     """As catalog.build_restorer, with engines that are watched."""
+    options = RestoreOptions(key.linear_light, seed)
     weights, engine = row.weights, None
     fallbacks: tuple[Callable[[], Engine], ...] = ()
     if weights is not None:
@@ -236,7 +255,7 @@ def build_restorer(row: catalog.Method, key: Loaded) -> Restorer:
         engine = opened(onnx, key.engine, key.precision)
         if key.engine == "auto":  # an engine asked for by name never falls back
             fallbacks = (lambda: opened(onnx, catalog.LAST_RESORT, "auto"),)
-    return cast("Restorer", pkgutil.resolve_name(row.build)(engine, key.options, Support(note, fallbacks)))
+    return cast("Restorer", pkgutil.resolve_name(row.build)(engine, options, Support(note, fallbacks, reached)))
 
 
 def read_picture(job: Job, pixels: PixelArea) -> Array:
@@ -269,7 +288,7 @@ def restore(request: RestoreRequest, job: Job, kept: Kept) -> Message:
     job.stage(0.02, 0.1, f"loading {row.name}")
     restorer = kept.restorer(row, request.options)
     regions = regions_of(request, frame, mask, job, kept)
-    steps = Steps(restorer, job, len(regions), job.progress[0] + 0.1)
+    steps = Steps(restorer, job, calls(restorer, regions, frame), job.progress[0] + 0.1)
     restore_frame(frame, regions, cast("Restorer", steps))
     job.stage(0.97, 1.0, "writing the pixels")
     changed = write_back(job, request, held, around(regions, frame), frame.image, mask)
@@ -279,6 +298,13 @@ def restore(request: RestoreRequest, job: Job, kept: Kept) -> Message:
         "seconds": round(time.monotonic() - begun, 3),
         "notes": job.notes,
     }
+
+
+def calls(restorer: Restorer, regions: Sequence[Region], frame: ArrayFrame) -> int:
+    """How often restore_frame will call the restorer, at most."""
+    if not restorer.needs.holes:
+        return len(regions)
+    return len(clustered(union(regions, frame.height, frame.width), restorer))
 
 
 def regions_of(request: RestoreRequest, frame: ArrayFrame, mask: Array | None, job: Job, kept: Kept) -> list[Region]:
@@ -316,38 +342,6 @@ def regions_of(request: RestoreRequest, frame: ArrayFrame, mask: Array | None, j
             for each in regions
         ]
     return [each if each.block else measured([each], frame, finder)[0] for each in regions]
-
-
-def read_regions(given: Sequence[Any], frame: ArrayFrame) -> list[Region]:
-    try:
-        regions = [region_from_json(entry) for entry in given]
-        for region in regions:
-            points = [value for polygon in region.outline for point in polygon for value in point]
-            if not all(abs(value) <= FURTHEST_PX for value in (*points, *region.phase, *(region.block or ()))):
-                raise ValueError(f"expected places within {FURTHEST_PX} px")
-            if not math.isfinite(region.confidence):
-                raise ValueError("expected a confidence from 0 to 1")
-    except (KeyError, TypeError, ValueError, OverflowError) as error:
-        why = f"{type(error).__name__}: {str(error)[:100]}"
-        raise InputError(f"expected regions as the worker writes them, got others: {why}") from None
-    if not regions:
-        raise NothingFound("an empty list of regions was given, so there is nothing to restore")
-    check_inside(regions, (frame.width, frame.height))
-    return regions
-
-
-def touched(regions: Sequence[Region], mask: Array | None) -> list[Region]:
-    if mask is None:
-        return list(regions)
-    return [region for region in regions if (region.mask() & (mask[region.box.slices] > 0)).any()]
-
-
-def around(regions: Sequence[Region], frame: ArrayFrame) -> Box:
-    """What the regions cover of the picture."""
-    boxes = [region.box for region in regions]
-    left, top = min(box.x for box in boxes), min(box.y for box in boxes)
-    all_ = Box.between(left, top, max(box.right for box in boxes), max(box.bottom for box in boxes))
-    return all_.intersect(Box(0, 0, frame.width, frame.height))
 
 
 def write_back(

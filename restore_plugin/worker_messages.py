@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, fields
-from typing import Any
+from typing import Any, TypeGuard
 
 from restore_plugin import __version__, catalog
 from restore_plugin.errors import InputError, MissingExtra, NothingFound, OutputError, Refused, RestoreError
@@ -126,6 +126,7 @@ class Options:
     phase: tuple[float, float] | None = None
     strength: float = 1.0
     blend: bool = True
+    seed: int = 0
 
 
 @dataclass(frozen=True)
@@ -216,6 +217,10 @@ def real(value: object) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= FURTHEST_PX
 
 
+def whole(value: object) -> TypeGuard[int]:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
 def pair(value: Any) -> bool:
     return isinstance(value, list) and len(value) == 2 and all(map(real, value))
 
@@ -223,7 +228,7 @@ def pair(value: Any) -> bool:
 def number(given: Mapping[str, Any], name: str, least: int, most: int) -> int:
     """A whole number. Raises InputError."""
     value = given.get(name)
-    if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= most:
+    if not whole(value) or not least <= value <= most:
         raise InputError(f"expected {name} as a whole number from {least} to {most}, got {shown(value)}")
     return value
 
@@ -239,6 +244,7 @@ CHECKS: dict[str, tuple[str, Callable[[Any], bool]]] = {
     "phase": ("[x, y] in px", lambda value: value is None or pair(value)),
     "strength": ("a number from 0 to 1", lambda value: real(value) and 0 <= value <= 1),
     "blend": SWITCH,
+    "seed": ("a whole number from 0 to 2^53", lambda value: whole(value) and 0 <= value <= LARGEST_ID),
 }
 
 
@@ -274,7 +280,7 @@ def shown(value: object) -> str:
 
 def capabilities() -> Message:
     """What `hello` answers about the methods."""
-    told = ("name", "summary", "default", "finder", "invents")
+    told = ("name", "summary", "default", "finder", "invents", "surroundings")
     return {
         "protocol": PROTOCOL,
         "version": __version__,

@@ -79,6 +79,7 @@ def test_the_table_has_what_the_library_has() -> None:
     """Nothing is forgotten; rows that are ahead of the library are not offered."""
     rows = {row.task: row for row in table.ROWS if row.task}
     left_out = {"picture", "review"}  # one needs a file, the other hides nothing
+    left_out |= {"telea", "navier_stokes"}  # to compare with; smooth does better
     for task in catalog.TASKS:
         row = rows[task.name]
         assert row.methods[0][0] == task.default
@@ -98,10 +99,20 @@ def test_only_what_works_is_offered() -> None:
         for name, _, _ in row.methods:
             weights = catalog.method(name).weights
             assert weights is None or (catalog.WEIGHTS / weights).exists()
-    assert table.offered(["bicubic"]) == (replace(table.ROWS[0], methods=table.ROWS[0].methods[1:]),)
+    (demosaic,) = (row for row in table.ROWS if row.task == "demosaic")
+    assert table.offered(["bicubic"]) == (replace(demosaic, methods=demosaic.methods[1:]),)
     assert [row.finder for row in table.offered(["mosaic"])] == ["mosaic"]
     assert table.offered([]) == ()
     assert table.offered(None) == table.ROWS
+
+
+def test_remove_object_has_to_be_told_where() -> None:
+    rows = table.offered(install_gimp.offers())
+    first = rows[0]
+    assert (first.task, [name for name, _, _ in first.methods]) == ("inpaint", ["fillnet", "patches", "smooth"])
+    for row in rows:  # what needs a mask and cannot find it itself needs a selection
+        asked = bool(row.task) and not row.searches and catalog.method(row.methods[0][0]).needs_mask
+        assert bool(row.needs_selection) == asked
 
 
 def test_rows_are_complete() -> None:
@@ -202,11 +213,14 @@ def test_every_error_is_a_sentence(installed: Path, kind: str, row: table.Row) -
 
 def test_the_worker_tells_how_much_it_wants_to_see() -> None:
     class Worker:
-        capabilities: dict[str, int] = {}  # noqa: RUF012
+        capabilities: dict[str, Any] = {}  # noqa: RUF012
 
-    assert service.surroundings_px(Worker()) == service.SURROUNDINGS_PX
-    Worker.capabilities = {"surroundings_px": 12}
-    assert service.surroundings_px(Worker()) == 12
+    assert service.surroundings_px(Worker(), "inpaint", 1000) == service.SURROUNDINGS_PX
+    tasks = [{"name": "inpaint", "surroundings": 1.5}, {"name": "derain"}]
+    Worker.capabilities = {"surroundings_px": 12, "tasks": tasks}
+    assert service.surroundings_px(Worker(), "inpaint", 1001) == 1502
+    assert service.surroundings_px(Worker(), "inpaint", 7) == 12
+    assert service.surroundings_px(Worker(), "derain", 1001) == 12
 
 
 def test_the_client_needs_nothing_but_the_standard_library() -> None:

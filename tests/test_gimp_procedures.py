@@ -1,7 +1,7 @@
 """The procedures of the GIMP plug-in, in a real GIMP without a window.
 
-The checks themselves are in tests/gimp/pixel_cases.py and image_cases.py and run inside GIMP, each file in one go;
-every case is reported here as a test.
+The checks themselves are in tests/gimp (pixel_cases.py, image_cases.py, hole_cases.py) and run inside GIMP, each file
+in one go; every case is reported here as a test.
 """
 
 from __future__ import annotations
@@ -20,11 +20,12 @@ from skimage import data
 
 import restore_plugin
 
-FILES = ("pixel_cases", "image_cases")
-NAMES = [name for file in FILES for name in cases_of(file)]
+FILES = ("pixel_cases", "image_cases", "hole_cases")
+NAMES = [(file, name) for file in FILES for name in cases_of(file)]
 FACES = cases_of("face_cases")
 WIDTH, HEIGHT = 160, 120
 SCHEME_ERROR = 70  # GIMP's exit code
+Case = tuple[str, str]  # its file and name
 
 
 @pytest.fixture(scope="module")
@@ -34,21 +35,21 @@ def session() -> Iterator[Session]:
 
 
 @pytest.fixture(scope="module")
-def results(session: Session) -> dict[str, Any]:
-    return {name: told for file in FILES for name, told in session.cases(file).items()}
+def results(session: Session) -> dict[Case, Any]:
+    return {(file, name): told for file in FILES for name, told in session.cases(file).items()}
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_case(results: dict[str, Any], name: str) -> None:
-    assert "error" not in results[name], results[name]["error"]
+@pytest.mark.parametrize(("file", "name"), NAMES)
+def test_case(results: dict[Case, Any], file: str, name: str) -> None:
+    assert "error" not in results[file, name], results[file, name]["error"]
 
 
-def test_every_case_ran(results: dict[str, Any]) -> None:
+def test_every_case_ran(results: dict[Case, Any]) -> None:
     assert len(NAMES) == len(results) > 20
 
 
 @pytest.mark.parametrize("task", ["demosaic", "derain"])
-def test_pixels_are_those_of_the_library(results: dict[str, Any], session: Session, task: str) -> None:
+def test_pixels_are_those_of_the_library(results: dict[Case, Any], session: Session, task: str) -> None:
     before, after = (
         np.fromfile(session.folder / f"{task}.{end}", np.uint8).reshape(HEIGHT, WIDTH, 3) for end in ("in", "out")
     )
@@ -57,7 +58,18 @@ def test_pixels_are_those_of_the_library(results: dict[str, Any], session: Sessi
     assert np.abs(expected.astype(int) - after).max() <= 1
 
 
-def test_nothing_is_left_behind(results: dict[str, Any], session: Session) -> None:
+def test_a_hole_is_filled_as_by_the_library(results: dict[Case, Any], session: Session) -> None:
+    """Which sees the whole picture: GIMP has sent along enough of it."""
+    before, after = (
+        np.fromfile(session.folder / f"inpaint.{end}", np.uint8).reshape(900, 1400, 3) for end in ("in", "out")
+    )
+    mask = np.zeros((900, 1400), bool)
+    mask[330:570, 560:800] = True
+    np.testing.assert_array_equal(after, restore_plugin.load("patches")(before, mask))
+    assert (after != before)[mask].any()
+
+
+def test_nothing_is_left_behind(results: dict[Case, Any], session: Session) -> None:
     assert list((session.runtime / "pixels").iterdir()) == []
     names = {path.name for path in session.runtime.iterdir()}
     assert names <= {"worker.sock", "worker.lock", "worker.log", "pixels"}
@@ -116,6 +128,8 @@ CORNER = "(gimp-image-select-rectangle image CHANNEL-OP-REPLACE 0 0 30 30)"
         ("plug-in-restore-demosaic", "#:measure FALSE #:block-size 6.5 #:use-selection TRUE", CORNER, 2),
         ("plug-in-restore-derain", '#:strength 0.5 #:output "new-layer" #:use-selection FALSE', MOSAIC, 2),
         ("plug-in-restore-find-mosaics", '#:operation "replace"', "", 1),
+        ("plug-in-restore-remove-object", "", MOSAIC, 2),
+        ("plug-in-restore-remove-object", '#:method "patches" #:seed 7 #:output "in-place"', MOSAIC, 1),
     ],
 )
 def test_script_fu(session: Session, picture: Path, procedure: str, arguments: str, before: str, layers: int) -> None:
@@ -129,9 +143,16 @@ def test_script_fu(session: Session, picture: Path, procedure: str, arguments: s
         assert "EMPTY=0" in told
 
 
-def test_script_fu_is_told_of_failures(session: Session, picture: Path) -> None:
-    done = session.scheme(scheme(picture, "plug-in-restore-demosaic", before=CORNER))
+@pytest.mark.parametrize(
+    ("procedure", "before", "text"),
+    [
+        ("plug-in-restore-demosaic", CORNER, "No mosaic was found in the selection"),
+        ("plug-in-restore-remove-object", "", "Nothing is selected"),
+    ],
+)
+def test_script_fu_is_told_of_failures(session: Session, picture: Path, procedure: str, before: str, text: str) -> None:
+    done = session.scheme(scheme(picture, procedure, before=before))
     told = done.stdout + done.stderr
     assert done.returncode == SCHEME_ERROR, told
-    assert "No mosaic was found in the selection" in told
+    assert text in told
     assert "RETURNED=" not in told

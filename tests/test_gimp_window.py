@@ -28,6 +28,8 @@ SHOWN = {  # what the page needs of the screen: left, upper, right, lower
     "dialog": (426, 215, 854, 584),
     "done": (195, 0, 1280, 700),
     "error": (195, 140, 1045, 560),
+    "remove-dialog": (426, 250, 854, 547),
+    "removed": (195, 0, 1280, 700),
 }
 
 

@@ -9,16 +9,22 @@ from __future__ import annotations
 
 import numpy as np
 
-from restore_plugin.classical.multigrid import BoolArray, FloatArray, border, pieces, solve
+from restore_plugin.classical.multigrid import BoolArray, Check, FloatArray, border, pieces, solve
 
 
-def poisson(source: FloatArray, target: FloatArray, mask: BoolArray, mixed: bool = False) -> FloatArray:
+def poisson(
+    source: FloatArray,
+    target: FloatArray,
+    mask: BoolArray,
+    mixed: bool = False,
+    check: Check = lambda share: None,
+) -> FloatArray:
     """`target` (H, W, 3) float32 in [0, 1], and where `mask` (H, W) is True the source, blended in; in [0, 1].
 
     The source has the target's shape; it is used in the mask and one pixel around it. `mixed` keeps the larger of both
     pictures' steps, for a source with a plain ground. Where the mask touches the picture's border, nothing is
-    asked there. Pixels out of the mask are the target's, bit for bit. Raises ValueError for other shapes, and for a
-    mask that leaves nothing of the target.
+    asked there. Pixels out of the mask are the target's, bit for bit. `check` hears now and then which share is
+    done, and may raise. Raises ValueError for other shapes, and for a mask that leaves nothing of the target.
     """
     if source.shape != target.shape or mask.shape != target.shape[:2]:
         expected, got = f"{target.shape} and {target.shape[:2]}", f"{source.shape} and {mask.shape}"
@@ -26,10 +32,11 @@ def poisson(source: FloatArray, target: FloatArray, mask: BoolArray, mixed: bool
     if mask.all():
         raise ValueError("expected a mask that leaves some of the target, got one that hides all; mask less")
     found = target.copy()
-    for part, inside in pieces(mask):
-        ours, theirs = source[part].astype(np.float32), target[part]
-        added = solve(theirs - ours, inside, border(inside), mixing(ours, theirs, inside) if mixed else None)
-        found[part][inside] = np.clip(ours + added, 0, 1)[inside]
+    for place, inside, ask in pieces(mask, check):
+        ours, theirs = source[place].astype(np.float32), target[place]
+        force = mixing(ours, theirs, inside) if mixed else None
+        added = solve(theirs - ours, inside, border(inside), force, check=ask)
+        found[place][inside] = np.clip(ours + added, 0, 1)[inside]
     return found
 
 

@@ -7,7 +7,8 @@ needed.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import math
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -17,6 +18,7 @@ import numpy.typing as npt
 
 FloatArray: TypeAlias = npt.NDArray[np.float32]
 BoolArray: TypeAlias = npt.NDArray[np.bool_]
+Check: TypeAlias = Callable[[float], None]  # hears now and then which share is done, and may raise
 
 TOLERANCE = 1e-4  # of the sum of a pixel's differences: then the picture is within a tenth of one of 256 values
 CYCLES = 60  # at most
@@ -24,6 +26,11 @@ COARSEST = 4  # px to either side
 SWEEPS = 2  # of smoothing, before and after each coarser grid
 DAMPING = np.float32(0.8)
 CROSS = np.array([[0, 1, 0], [1, 0, 1], [0, 1, 0]], np.float32)
+
+
+def part(check: Check, start: float, stop: float) -> Check:
+    """For a step that tells shares of itself, and is this part of a whole that `check` hears of."""
+    return lambda share: check(start + (stop - start) * share)
 
 
 def around(values: FloatArray) -> FloatArray:
@@ -37,12 +44,14 @@ def border(inside: BoolArray) -> BoolArray:
     return (around(inside.astype(np.float32)[..., None])[..., 0] > 0) & ~inside
 
 
-def pieces(mask: BoolArray) -> Iterator[tuple[tuple[slice, slice], BoolArray]]:
-    """The connected parts of a mask, which do not depend on each other: where each and its border lie, and itself."""
+def pieces(mask: BoolArray, check: Check) -> Iterator[tuple[tuple[slice, slice], BoolArray, Check]]:
+    """The connected parts of a mask, which do not depend on each other: where each and its border lie, itself, and whom
+    to tell how far it is."""
     _, labels, boxes, _ = cv2.connectedComponentsWithStats(mask.astype(np.uint8), connectivity=8)
+    shares = np.cumsum(boxes[:, cv2.CC_STAT_AREA] * (np.arange(len(boxes)) > 0)) / max(1, int(mask.sum()))
     for number, (x, y, width, height, _) in enumerate(boxes[1:], 1):
-        part = slice(max(y - 1, 0), y + height + 1), slice(max(x - 1, 0), x + width + 1)
-        yield part, labels[part] == number
+        place = slice(max(y - 1, 0), y + height + 1), slice(max(x - 1, 0), x + width + 1)
+        yield place, labels[place] == number, part(check, float(shares[number - 1]), float(shares[number]))
 
 
 @dataclass(frozen=True)
@@ -64,11 +73,17 @@ class Grid:
 
 
 def solve(
-    known: FloatArray, inside: BoolArray, ring: BoolArray, force: FloatArray | None = None, tolerance: float = TOLERANCE
+    known: FloatArray,
+    inside: BoolArray,
+    ring: BoolArray,
+    force: FloatArray | None = None,
+    tolerance: float = TOLERANCE,
+    check: Check = lambda share: None,
 ) -> FloatArray:
     """(H, W, C), 0 but inside: there, a pixel's differences from its neighbours sum up to `force` (None: to zero).
 
     `known` is what the ring holds; neighbours out of the picture are left out. No sum is off by more than `tolerance`.
+    `check` hears which share of the digits that it needs it has, and may raise.
     """
     known = np.where(ring[..., None], known, np.float32(0))
     grids = pyramid(inside, ring)
@@ -76,9 +91,13 @@ def solve(
     found = np.zeros_like(known)
     residual = (around(known) if force is None else around(known) + force) * hole
     direction, before, power = found, found, np.ones(known.shape[2])
+    worst = tolerance
     for _ in range(CYCLES):
-        if np.abs(residual).max(initial=0) <= tolerance:
+        off = float(np.abs(residual).max(initial=0))
+        if off <= tolerance:
             return found
+        worst = max(worst, off)
+        check(1 - math.log(off / tolerance) / math.log(worst / tolerance))
         helped = cycle(grids, residual)
         ahead = dot(helped, residual - before)
         direction = helped + (ahead / power).astype(np.float32) * direction

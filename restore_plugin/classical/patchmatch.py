@@ -24,6 +24,7 @@ import numpy as np
 import numpy.typing as npt
 
 from restore_plugin.classical.blend import poisson
+from restore_plugin.classical.multigrid import Check, part
 
 FloatArray: TypeAlias = npt.NDArray[Any]  # float32
 BoolArray: TypeAlias = npt.NDArray[np.bool_]
@@ -43,6 +44,7 @@ NEARNESS = 0.03  # of patches on the other side of the picture, as a mean of squ
 SPREAD = 0.75  # Wexler et al. 2007: the quantile of all distances that is taken for their spread
 SHARPNESS = 4.0  # times more sharply than in the paper, which blurs
 FAINTEST = 60.0  # exponent: no vote is quite zero
+FOUND = 0.9  # about which share of the time has gone by when all patches are found
 
 
 @dataclass(frozen=True)
@@ -56,6 +58,19 @@ class PatchOptions:
     seed: int = 0
 
 
+@dataclass
+class Work:
+    """How far it is: `total` and `done` count the hole's pixels, once for each place that their patches try."""
+
+    total: int = 1
+    check: Check = lambda share: None
+    done: int = 0
+
+    def add(self, pixels: int = 0) -> None:
+        self.done += pixels
+        self.check(min(self.done / max(self.total, 1), 1.0))
+
+
 @dataclass(frozen=True)
 class Level:
     """A picture at one scale, with a border of RADIUS px that is in no hole and no source; flat indices go into it."""
@@ -66,6 +81,7 @@ class Level:
     is_known: BoolArray  # whose patch has no hidden pixel
     certain: FloatArray  # (H, W): how far a pixel counts: in the hole less the deeper it lies
     targets: IntArray  # flat indices of patches that touch the hole
+    work: Work
     weight: FloatArray = field(init=False)  # of each target's pixels, together
 
     def __post_init__(self) -> None:
@@ -92,18 +108,29 @@ class Level:
         return slots
 
 
-def fill(picture: FloatArray, mask: BoolArray, options: PatchOptions | None = None) -> FloatArray:
+def fill(
+    picture: FloatArray,
+    mask: BoolArray,
+    options: PatchOptions | None = None,
+    check: Check = lambda share: None,
+) -> FloatArray:
     """`picture` (H, W, 3) float32 in [0, 1] with a first guess under `mask` (H, W): there, patches from elsewhere.
 
     Pixels outside of the mask are as they were, bit for bit. The guess comes back where the picture has too few known
-    patches to take from. The same seed gives the same picture.
+    patches to take from. The same seed gives the same picture. `check` hears often which share is done, and may raise.
     """
     options = options or PatchOptions()
     random = np.random.default_rng(options.seed)
     level: Level | None = None
     found: IntArray = np.empty(0, np.int32)
-    for number, (small, hidden) in enumerate(reversed(list(pyramid(picture, mask)))):
-        finer = make_level(small, hidden)
+    sizes = list(pyramid(picture, mask))[::-1]
+    rounds = [max(options.least_rounds, options.rounds - 2 * number) for number in range(len(sizes))]
+    circles = [max(sizes[0][1].shape), *[options.near] * (len(sizes) - 1)]
+    parts = zip(sizes, rounds, circles, strict=True)
+    total = sum(int(hidden.sum()) * times * tries(circle) for (_, hidden), times, circle in parts)
+    work = Work(total, part(check, 0.0, FOUND))
+    for (small, hidden), times in zip(sizes, rounds, strict=True):
+        finer = make_level(small, hidden, work)
         known = np.flatnonzero(finer.is_known).astype(np.int32)
         if known.size < LEAST_SOURCES:
             continue
@@ -113,12 +140,12 @@ def fill(picture: FloatArray, mask: BoolArray, options: PatchOptions | None = No
         if level is not None:
             vote(finer, found, distances(finer, np.arange(found.size), found))
         level = finer
-        for _ in range(max(options.least_rounds, options.rounds - 2 * number)):
+        for _ in range(times):
             vote(level, found, search(level, found, random, max(level.shape) if everywhere else options.near))
     if level is None or level.shape != (mask.shape[0] + 2 * RADIUS, mask.shape[1] + 2 * RADIUS):
         return picture.copy()
     proposed = proposals(level, found, distances(level, np.arange(found.size), found))
-    return poisson(proposed[RADIUS:-RADIUS, RADIUS:-RADIUS], picture, mask)
+    return poisson(proposed[RADIUS:-RADIUS, RADIUS:-RADIUS], picture, mask, check=part(check, FOUND, 1.0))
 
 
 def pyramid(picture: FloatArray, mask: BoolArray) -> Iterator[tuple[FloatArray, BoolArray]]:
@@ -133,7 +160,7 @@ def pyramid(picture: FloatArray, mask: BoolArray) -> Iterator[tuple[FloatArray, 
         mask = cv2.resize(mask.astype(np.float32), size, interpolation=cv2.INTER_AREA) > 0.5
 
 
-def make_level(picture: FloatArray, mask: BoolArray) -> Level:
+def make_level(picture: FloatArray, mask: BoolArray, work: Work | None = None) -> Level:
     padded = cv2.copyMakeBorder(picture, RADIUS, RADIUS, RADIUS, RADIUS, cv2.BORDER_REPLICATE)
     hole = np.pad(mask, RADIUS)
     touched = cv2.dilate(hole.astype(np.uint8), np.ones((SIDE, SIDE), np.uint8)) > 0
@@ -143,7 +170,7 @@ def make_level(picture: FloatArray, mask: BoolArray) -> Level:
     depth = np.minimum(cv2.distanceTransform(hole.astype(np.uint8), cv2.DIST_L2, 3), DEEPEST)
     certain = np.where(hole, FADING**-depth, 1.0).astype(np.float32)
     targets = np.flatnonzero(touched & inside).astype(np.int32)
-    return Level(padded, cv2.blur(padded, (SIDE, SIDE)), hole, whole & ~touched, certain, targets)
+    return Level(padded, cv2.blur(padded, (SIDE, SIDE)), hole, whole & ~touched, certain, targets, work or Work())
 
 
 def distances(level: Level, which: IntArray, found: IntArray, limit: FloatArray | None = None) -> FloatArray:
@@ -151,6 +178,7 @@ def distances(level: Level, which: IntArray, found: IntArray, limit: FloatArray 
     pixels, guess, certain = level.picture.reshape(-1, 3), level.guess.reshape(-1, 3), level.certain.reshape(-1)
     result = np.full(which.size, np.inf, np.float32)
     for first in range(0, which.size, CHUNK):
+        level.work.add()
         left = np.arange(first, min(first + CHUNK, which.size))
         ours, theirs, weight = level.targets[which[left]], found[left], level.weight[which[left]]
         away = guess.take(ours, 0) - guess.take(theirs, 0)
@@ -170,10 +198,15 @@ def distances(level: Level, which: IntArray, found: IntArray, limit: FloatArray 
     return result
 
 
+def tries(circle: int) -> int:
+    """How many places `search` considers for each patch."""
+    return 4 * (min(circle, SIDE + 1) // 2).bit_length() + circle.bit_length()
+
+
 def search(level: Level, found: IntArray, random: np.random.Generator, circle: int) -> FloatArray:
     """Better places than `found`, put there: those of the neighbours, shifted, and random ones up to `circle` px away.
     Returns their distances."""
-    width = level.shape[1]
+    width, hidden_px = level.shape[1], int(level.hole.sum())
     targets, slots, is_known = level.targets, level.slots(), level.is_known.reshape(-1)
     best = distances(level, np.arange(found.size), found)
 
@@ -185,6 +218,7 @@ def search(level: Level, found: IntArray, random: np.random.Generator, circle: i
         better = tried < best[which]
         found[which[better]] = places[which[better]]
         best[which[better]] = tried[better]
+        level.work.add(hidden_px)
 
     jump = min(circle, SIDE + 1) // 2
     while jump:
@@ -212,6 +246,7 @@ def proposals(level: Level, found: IntArray, distance: FloatArray) -> FloatArray
     weight = np.exp(-np.minimum(SHARPNESS / 2 * distance / spread, FAINTEST)) * level.certain.reshape(-1)[level.targets]
     total, weights = np.zeros_like(pixels), np.zeros(len(pixels), np.float32)
     for y, x in PLACES:
+        level.work.add()
         step = level.step(y, x)
         total[level.targets + step] += weight[:, None] * pixels[found + step]  # no pixel is here twice
         weights[level.targets + step] += weight

@@ -55,7 +55,7 @@ def serve(connection: socket.socket, fault: str, folder: Path) -> None:
                 **answer,
                 protocol=PROTOCOL,
                 version="0",
-                tasks=[{"name": "demosaic"}, {"name": "derain"}],
+                tasks=[{"name": "demosaic"}, {"name": "derain"}, {"name": "inpaint"}],
                 surroundings_px=16,
             )
         elif request["request"] == "quit":

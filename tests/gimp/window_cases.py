@@ -57,6 +57,7 @@ config.set_property("output", "in-place")
 assert found.run(config).index(0).value_nick == "success"
 Gimp.displays_flush()
 """
+PATCH = "128, 342, 92, 92"  # sewn on the suit of the same photograph
 # the button has no key; it stands at the right end of the status bar, which the layers may stand beside
 CANCEL = ((1000, SCREEN[1] - 22), (1230, SCREEN[1] - 22))
 IMAGE = "from gi.repository import Gimp\nimage = max(Gimp.get_images(), key=lambda each: each.get_id())\n"
@@ -192,20 +193,17 @@ def error_box() -> object:
     return told
 
 
-@case
-def progress_and_cancel() -> object:
-    run_in_gimp(LARGE)
-    time.sleep(2)
-    assert ask("image.get_width()") == 6000
+def started_and_cancelled(mnemonic: str, title: str, shown: str, seconds: float = 3) -> float:
+    """How many seconds it took until the worker let go of it."""
     before = ask("image.get_layers()[0].get_id()")
     assert worker_status()["running"] == 0
-    choose("r")
-    focus(dialog("De-rain"))
+    choose(mnemonic)
+    focus(dialog(title))
     key("Return")
     until("the worker to be at work", lambda: worker_status()["running"] == 1, 60)
-    time.sleep(3)
+    time.sleep(seconds)
     focus(picture())
-    shoot("progress")
+    shoot(shown)
     begun = time.monotonic()
     for place in CANCEL:
         click(*place)
@@ -221,10 +219,51 @@ def progress_and_cancel() -> object:
     assert (status["buffers"], status["bytes"]) == (0, 0)
     assert list((RUNTIME / "pixels").iterdir()) == []
     assert dropped < 24, dropped
+    return dropped
+
+
+@case
+def progress_and_cancel() -> float:
+    run_in_gimp(LARGE)
+    time.sleep(2)
+    assert ask("image.get_width()") == 6000
+    dropped = started_and_cancelled("r", "De-rain", "progress")
     choose("r")  # the plug-in works on
     dialog("De-rain")
     key("Escape")
     return dropped
+
+
+@case
+def remove_object_is_one_step() -> object:
+    run_in_gimp(FACE.format(path=str(FOLDER / "face.png")))
+    time.sleep(1)
+    choose("o")
+    time.sleep(3)
+    shoot("nothing-selected")
+    told = titles()
+    assert not windows("^Remove Object$"), told  # that nothing is selected is said before anything is asked
+    key("Escape")
+    time.sleep(0.5)
+    assert layers() == 1
+    run_in_gimp(f"{IMAGE}image.select_ellipse(Gimp.ChannelOps.REPLACE, {PATCH})")
+    before = fingerprint()
+    choose("o")
+    focus(dialog("Remove Object"))
+    time.sleep(1)
+    shoot("remove-dialog")
+    key("Return")
+    until("the new layer", lambda: layers() == 2, 120)
+    time.sleep(0.5)
+    shoot("removed")
+    after = fingerprint()
+    undo()
+    assert layers() == 1
+    assert fingerprint() == before
+    redo()
+    assert fingerprint() == after
+    undo()
+    return told
 
 
 @case
@@ -251,6 +290,15 @@ def hide_faces_is_one_step() -> None:
     until("the selection", lambda: fingerprint() != before, 60)
     undo()
     assert fingerprint() == before
+
+
+@case
+def cancel_in_the_middle_of_a_hole() -> float:
+    """The worker has loaded the method before, so it is at no network then but fills."""
+    run_in_gimp(LARGE)
+    time.sleep(2)
+    run_in_gimp(f"{IMAGE}image.select_rectangle(Gimp.ChannelOps.REPLACE, 2000, 1000, 900, 900)")
+    return started_and_cancelled("o", "Remove Object", "progress-hole", 8)
 
 
 if __name__ == "__main__":
