@@ -164,21 +164,19 @@ def turned_back(found: Found, width: int, height: int, turns: int) -> Found:
 
 def best_of_each(found: Found) -> Found:
     """Of boxes that lie on each other, the first one (non-maximum suppression)."""
-    kept: list[int] = []
-    for index, row in enumerate(found):
-        if all(overlap(row, found[other]) < OVERLAP for other in kept):
-            kept.append(index)
+    left, kept = np.arange(len(found)), []
+    while left.size:
+        kept.append(left[0])
+        left = left[1:][overlaps(found[left[0]], found[left[1:]]) < OVERLAP]
     return found[kept]
 
 
-def overlap(a: Sequence[float] | Found, b: Sequence[float] | Found) -> float:
-    """Intersection over union of two boxes x0, y0, x1, y1."""
-    width = min(a[2], b[2]) - max(a[0], b[0])
-    height = min(a[3], b[3]) - max(a[1], b[1])
-    if width <= 0 or height <= 0:
-        return 0.0
-    common = width * height
-    return float(common / ((a[2] - a[0]) * (a[3] - a[1]) + (b[2] - b[0]) * (b[3] - b[1]) - common))
+def overlaps(box: Found, others: Found) -> npt.NDArray[np.float32]:
+    """Intersection over union of a box x0, y0, x1, y1 and each of n others (n, 4 or more)."""
+    sides = np.minimum(box[2:4], others[:, 2:4]) - np.maximum(box[:2], others[:, :2])
+    common = np.maximum(sides, 0).prod(1)
+    area, areas = (box[2:4] - box[:2]).prod(), (others[:, 2:4] - others[:, :2]).prod(1)
+    return np.asarray(common / (area + areas - common), np.float32)
 
 
 def whole_px(row: Sequence[float] | Found, width: int, height: int) -> Box:
