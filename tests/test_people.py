@@ -11,9 +11,10 @@ import numpy as np
 import pytest
 from skimage import data
 
+from engines.contract import EngineError
+from engines.dlib_network import as_onnx
 from restore_plugin.errors import InputError, MissingExtra
 from restore_plugin.masks import people
-from restore_plugin.masks.descriptor_network import as_onnx
 from restore_plugin.masks.people import OTHER, SAME, Describer, distance, group, portrait, squared
 from restore_plugin.types import Box
 
@@ -72,7 +73,7 @@ def test_descriptors_are_dlib_s_own(describer: Describer) -> None:
 @pytest.mark.parametrize("kept", [0, 1000, 1_000_000])
 def test_another_file_is_not_dlib_s_network(describer: Describer, kept: int) -> None:
     whole = (people.models_folder() / people.NETWORK).read_bytes()
-    with pytest.raises(InputError, match="expected dlib's face recognition network"):
+    with pytest.raises(EngineError, match="expected dlib's face recognition network"):
         as_onnx(whole[:kept])
 
 

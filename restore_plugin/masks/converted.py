@@ -7,13 +7,16 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
-from restore_plugin.errors import MissingExtra
+from restore_plugin.errors import InputError, MissingExtra
 
 
 def converted(source: Path, name: str, convert: Callable[[bytes], bytes], missing: MissingExtra) -> Path:
-    """The ONNX file that `convert` makes of a file's bytes. Raises `missing` where that needs a package."""
+    """The ONNX file that `convert` makes of a file's bytes.
+
+    Raises `missing` where that needs a package, InputError for a file that holds another network.
+    """
     from engines.cache import default_folder
-    from engines.contract import MissingPackage
+    from engines.contract import EngineError, MissingPackage
 
     data = source.read_bytes()
     made = default_folder().parent / "networks" / f"{name}-{hashlib.sha256(data).hexdigest()[:16]}.onnx"
@@ -24,5 +27,7 @@ def converted(source: Path, name: str, convert: Callable[[bytes], bytes], missin
             part.write_bytes(convert(data))
         except MissingPackage:
             raise missing from None
+        except EngineError as error:
+            raise InputError(f"{source}: {error}") from None
         part.replace(made)
     return made

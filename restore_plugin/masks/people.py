@@ -16,9 +16,9 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from engines.dlib_network import INPUT, OUTPUT, SIDE, as_onnx
 from restore_plugin.errors import InputError, MissingExtra
 from restore_plugin.masks.converted import converted
-from restore_plugin.masks.descriptor_network import INPUT, OUTPUT, SIDE, as_onnx
 from restore_plugin.types import Box, Image
 
 Descriptor: TypeAlias = npt.NDArray[Any]  # (128,) float32; a person's are within about 0.6 of each other
@@ -54,12 +54,14 @@ class Describer:
         except ImportError:
             raise MissingExtra(WHAT, EXTRA) from None
         from engines import open_engine
+        from restore_plugin.catalog import explained
 
         self._dlib = dlib
         folder = models_folder()
         self._points = dlib.shape_predictor(str(folder / POINTS))
         network = converted(folder / NETWORK, "dlib-descriptor", as_onnx, MissingExtra(WHAT, EXTRA))
-        self._engine = open_engine(ENGINE, network, "fp32")
+        with explained(ENGINE):
+            self._engine = open_engine(ENGINE, network, "fp32")
 
     def describe(self, rgb: Image, box: Box) -> Descriptor:
         """(128,) float32 of the face in `box` (forehead to chin) of an (H, W, 3) uint8 picture.

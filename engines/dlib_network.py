@@ -14,8 +14,7 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from engines.contract import MissingPackage
-from restore_plugin.errors import InputError
+from engines.contract import EngineError, MissingPackage
 
 Weights: TypeAlias = npt.NDArray[np.float32]
 
@@ -33,7 +32,7 @@ def as_onnx(data: bytes) -> bytes:
     """The network of a dlib_face_recognition_resnet_model_v1.dat: (1, 3, 150, 150) float32, RGB in [0, 255], to
     (1, 128) float32.
 
-    Raises InputError for another file, MissingPackage without `onnx`.
+    Raises EngineError for another file, MissingPackage without `onnx`.
     """
     try:
         import onnx
@@ -63,7 +62,7 @@ def as_onnx(data: bytes) -> bytes:
         x = made.node("Flatten", made.node("GlobalAveragePool", x))
         made.node("MatMul", x, made.constant(last.reshape(channels, VALUES)), output=OUTPUT)
     except (StopIteration, ValueError):
-        raise InputError(
+        raise EngineError(
             "expected dlib's face recognition network, got a file with other layers; install the extra `faces` again"
         ) from None
     return made.model()
