@@ -1,6 +1,7 @@
 """Frames a second of `--task automosaic`, finding and hiding apart, beside the `deface` command on the same clips.
 
     python benchmarks/face_speed.py CLIPS [--deface VENV/bin/deface] [--frames 100] [--sizes 640x480,1280x720,1920x1080]
+        [--faces 1,6]
 
 CLIPS: a folder with clips that show one face each (benchmarks/face_clips.py makes some). They are scaled to each size,
 one alone and six side by side. Whole commands are timed, their start included, one after the other on the same clip.
@@ -57,6 +58,7 @@ def main() -> None:
     parser.add_argument("--deface", help="its command")
     parser.add_argument("--frames", type=int, default=100)
     parser.add_argument("--sizes", default="640x480,1280x720,1920x1080")
+    parser.add_argument("--faces", type=lambda text: [int(part) for part in text.split(",")], default=[1, 6])
     options = parser.parse_args()
     paths = sorted(options.clips.glob("*.mp4"))
     if len(paths) < 6:
@@ -66,7 +68,7 @@ def main() -> None:
         folder = Path(name)
         for text in options.sizes.split(","):
             width, height = (int(side) for side in text.split("x"))
-            for faces in (1, 6):
+            for faces in options.faces:
                 clip = folder / f"{text}-{faces}.mp4"
                 shown = pictures(paths[0], (width, height)) if faces == 1 else side_by_side(paths[:6], (width, height))
                 write(clip, itertools.islice(itertools.cycle(list(itertools.islice(shown, 150))), options.frames))

@@ -193,7 +193,7 @@ class Set:
 
 @cache
 def described(pixels: bytes) -> np.ndarray:
-    """The descriptor of a picture of FRAME; covers that hold nothing are often the same, and this takes 0.1 s."""
+    """The descriptor of a picture of FRAME; covers that hold nothing are often the same."""
     return describer().describe(np.frombuffer(pixels, np.uint8).reshape(*FRAME[::-1], 3), FACE)
 
 

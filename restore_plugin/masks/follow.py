@@ -25,13 +25,15 @@ from restore_plugin.masks.people import Describer, Descriptor, Descriptors
 from restore_plugin.masks.quads import Quad, common_share, covered_share, middle, resized, shifted, size
 from restore_plugin.masks.shots import cuts
 from restore_plugin.masks.trails import Trail, TrailOptions, filled, link_faces
+from restore_plugin.pipeline import ahead
 from restore_plugin.types import FOUND, Box, Frame, Region, ScanOptions, Video
 
 if TYPE_CHECKING:
     from restore_plugin.masks.faces import FaceFinder
 
-SURE = 0.5  # score from which on a face's box is exact
+SURE = 0.8  # score from which on a box covers its face: so it was with all 1796 such boxes in benchmarks/face_clips.py
 APART = 0.2  # of the smaller of two boxes may be common to two people side by side
+READ_AHEAD = 4  # frames
 RESIZED = 1.4  # a face that is not seen does not grow or shrink by more: what flows may not be the face
 Step = tuple[int, Quad, float]  # frame, box, score of the finder (0: not seen)
 Taken = Callable[[int, Quad], bool]  # frame, box
@@ -143,12 +145,11 @@ class Follower:
 
         walking: dict[int, Walker] = {}
         size_px = (0, 0)
-        for frame in video.frames():
+        for frame, kept in ahead(((frame, keep(frame, self.options.longest)) for frame in video.frames()), READ_AHEAD):
             size_px = (frame.width, frame.height)
             if frame.index in new_shots:
                 memory.clear()
                 walking.clear()
-            kept = keep(frame, self.options.longest)
             memory.append(kept)
             for number, walker in list(walking.items()):
                 if walker.step(kept):

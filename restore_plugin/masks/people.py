@@ -16,7 +16,9 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from engines.dlib_network import INPUT, OUTPUT, SIDE, as_onnx
 from restore_plugin.errors import InputError, MissingExtra
+from restore_plugin.masks.converted import converted
 from restore_plugin.types import Box, Image
 
 Descriptor: TypeAlias = npt.NDArray[Any]  # (128,) float32; a person's are within about 0.6 of each other
@@ -31,6 +33,8 @@ MODELS = "face_recognition_models"  # the package that holds the files; importin
 POINTS = "shape_predictor_5_face_landmarks.dat"
 NETWORK = "dlib_face_recognition_resnet_model_v1.dat"
 WHAT, EXTRA = "recognising faces", "faces"
+ENGINE = "openvino:cpu"
+PADDING = 0.25  # of a face's side is seen around it, as in dlib's compute_face_descriptor
 
 # the predictor was trained on the squares of dlib's own detector; on the same faces these are so much of the geometric
 # mean of the sides of CenterFace's boxes, and so much of their height lower
@@ -39,28 +43,37 @@ LOWER = 0.04
 
 
 class Describer:
-    """Descriptors of faces, on the CPU. Raises MissingExtra without dlib or its models."""
+    """Descriptors of faces, on the CPU, whatever finds the faces: what is surely the same was measured with these.
+
+    dlib lays the face upright, OpenVINO runs its network. Raises MissingExtra without dlib, its models or `onnx`.
+    """
 
     def __init__(self) -> None:
         try:
             import dlib
         except ImportError:
             raise MissingExtra(WHAT, EXTRA) from None
+        from engines import open_engine
+        from restore_plugin.catalog import explained
+
         self._dlib = dlib
         folder = models_folder()
         self._points = dlib.shape_predictor(str(folder / POINTS))
-        self._network = dlib.face_recognition_model_v1(str(folder / NETWORK))
+        network = converted(folder / NETWORK, "dlib-descriptor", as_onnx, MissingExtra(WHAT, EXTRA))
+        with explained(ENGINE):
+            self._engine = open_engine(ENGINE, network, "fp32")
 
     def describe(self, rgb: Image, box: Box) -> Descriptor:
         """(128,) float32 of the face in `box` (forehead to chin) of an (H, W, 3) uint8 picture.
 
-        Pass the whole picture: what is beyond the box is looked at too. About 0.1 s on one core.
+        Pass the whole picture: what is beyond the box is looked at too. About 0.01 s.
         """
         square = squared(box)
         rectangle = self._dlib.rectangle(square.x, square.y, square.right - 1, square.bottom - 1)
         picture = np.ascontiguousarray(rgb)
         points = self._points(picture, rectangle)
-        return np.array(self._network.compute_face_descriptor(picture, points), np.float32)
+        upright = self._dlib.get_face_chip(picture, points, size=SIDE, padding=PADDING)
+        return self._engine.run({INPUT: upright.transpose(2, 0, 1)[None].astype(np.float32)})[OUTPUT][0]
 
 
 def installed() -> None:

@@ -8,6 +8,7 @@ who is then told by recognition, or stays unknown.
 from __future__ import annotations
 
 import bisect
+import itertools
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 
@@ -67,13 +68,13 @@ class Trail:
         return shifted(last, velocity * ahead * 0.9**ahead)
 
 
-def likeness(trail: Trail, frame: int, quad: Quad, options: TrailOptions) -> float:
-    """How well a box goes on with a trail: 1 at its expected place, 0 at the edge of its reach or beyond."""
-    expected = trail.expected(frame)
+def likeness(quad: Quad, expected: Quad, unseen: int, options: TrailOptions) -> float:
+    """How well a box goes on with a trail that was not seen for some frames: 1 at its expected place, 0 at the edge of
+    its reach or beyond."""
     ratio = size(quad) / size(expected)
     if not 1 / options.size_ratio < ratio < options.size_ratio:
         return 0.0
-    reach = min(options.reach + options.per_frame * (frame - trail.frames[-1] - 1), options.furthest)
+    reach = min(options.reach + options.per_frame * unseen, options.furthest)
     away = float(np.hypot(*(middle(quad) - middle(expected)))) / max(size(quad), size(expected))
     return max(0.0, 1 - away / reach)
 
@@ -109,10 +110,11 @@ def link_faces(sightings: Sightings, cuts: Collection[int], options: TrailOption
 def assign(trails: Sequence[Trail], frame: int, regions: Sequence[Region], options: TrailOptions) -> list[Region]:
     """Give each trail its likeliest region, best pairs first; returns the regions that are left."""
     quads = [quad_of(region.box) for region in regions]
+    expected = [(trail.expected(frame), frame - trail.frames[-1] - 1) for trail in trails]
     pairs = sorted(
         (
-            (likeness(trail, frame, quad, options), t, r)
-            for t, trail in enumerate(trails)
+            (likeness(quad, place, unseen, options), t, r)
+            for t, (place, unseen) in enumerate(expected)
             for r, quad in enumerate(quads)
         ),
         reverse=True,
@@ -132,10 +134,10 @@ def assign(trails: Sequence[Trail], frame: int, regions: Sequence[Region], optio
 def parted(active: Sequence[Trail], frame: int, options: TrailOptions) -> tuple[list[Trail], list[Trail]]:
     """The trails to go on with and those that end here: where faces begin or cease to lie over each other."""
     mixed = set()
-    for index, trail in enumerate(active):
-        for other in active[index + 1 :]:
-            if common_share(trail.expected(frame), other.expected(frame)) > options.crossing:
-                mixed |= {id(trail), id(other)}
+    places = [(id(trail), trail.expected(frame)) for trail in active]
+    for (one, place), (other, place_of_other) in itertools.combinations(places, 2):
+        if common_share(place, place_of_other) > options.crossing:
+            mixed |= {one, other}
     going, ended = [], []
     for trail in active:
         if (id(trail) in mixed) == trail.mixed or trail.frames[-1] != frame:
