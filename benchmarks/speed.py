@@ -20,11 +20,13 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from ffmpeg_filters import job as jobs
+from ffmpeg_filters import asked
 from ffmpeg_filters.cli import quiet_codecs
 from ffmpeg_filters.encoders import EncodeOptions, choose, open_encoder
 from ffmpeg_filters.progress import Progress
 from ffmpeg_filters.reader import probe, read_frames
+from ffmpeg_filters.render import render
+from ffmpeg_filters.scan import scan
 from restore_plugin import catalog, mosaic
 from restore_plugin import plan as plans
 from restore_plugin.regions import restore_frame
@@ -83,9 +85,9 @@ def measure(clip: Path, folder: Path, rounds: int) -> None:
     decoded = list(read_frames(info))
     sample = decoded[0].frame
     progress = Progress("speed", quiet=True)
-    job = jobs.Job(clip, folder / "out.mp4", "demosaic", "cellnet")
+    job = asked.Job(clip, folder / "out.mp4", "demosaic", "cellnet")
     plan = folder / "plan.jsonl"
-    jobs.scan(job, info, plan, folder / "first.jsonl", finder, progress)
+    scan(job, info, plan, folder / "first.jsonl", finder, progress)
     regions = dict(plans.PlanReader(plan, "demosaic"))
 
     def encode() -> None:
@@ -99,11 +101,11 @@ def measure(clip: Path, folder: Path, rounds: int) -> None:
         for frame in decoded:
             restore_frame(frame, regions.get(frame.index, ()), restorer)
 
-    def render() -> None:
+    def render_all() -> None:
         target = folder / "render"
         target.mkdir(exist_ok=True)
-        made = jobs.ResumeFolder(target / "out.mp4", {"run": time.time()})
-        jobs.render(
+        made = asked.ResumeFolder(target / "out.mp4", {"run": time.time()})
+        render(
             job,
             info,
             plan,
@@ -115,18 +117,18 @@ def measure(clip: Path, folder: Path, rounds: int) -> None:
         )
         made.remove()
 
-    def scan() -> None:
+    def scan_all() -> None:
         found = folder / "detections.jsonl"
         found.unlink(missing_ok=True)
-        jobs.scan(job, info, folder / "again.jsonl", found, finder, progress)
+        scan(job, info, folder / "again.jsonl", found, finder, progress)
 
     parts: dict[str, Callable[[], object]] = {
         "decode alone": lambda: sum(1 for _ in read_frames(info)),
         "finder alone": lambda: [finder.find(frame) for frame in decoded],
         "restore alone": restore,
         "encode alone": encode,
-        "scan, end to end": scan,
-        "render, end to end": render,
+        "scan, end to end": scan_all,
+        "render, end to end": render_all,
     }
     seen: dict[str, list[tuple[float, float]]] = {name: [] for name in parts}
     for _ in range(rounds):

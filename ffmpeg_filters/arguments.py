@@ -10,7 +10,7 @@ from restore_plugin import __version__, catalog
 from restore_plugin.errors import InputError
 
 if TYPE_CHECKING:
-    from ffmpeg_filters.job import HandRegion
+    from ffmpeg_filters.asked import HandRegion
 
 COMMAND = "restore-video"
 SCAN, FACES = "scan", "faces"
@@ -184,7 +184,7 @@ def block_of(text: str) -> tuple[float, float]:
 
 def hand_region(text: str, block: tuple[float, float] | None) -> HandRegion:
     """ "X,Y,W,H[,T0-T1]" as a region. Raises InputError."""
-    from ffmpeg_filters.job import HandRegion, Span
+    from ffmpeg_filters.asked import HandRegion, Span
     from restore_plugin.types import Box, Region
 
     parts = text.split(",")

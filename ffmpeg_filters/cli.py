@@ -14,7 +14,7 @@ from restore_plugin import catalog
 from restore_plugin.errors import InputError, RestoreError
 
 if TYPE_CHECKING:
-    from ffmpeg_filters.job import Builders, Job
+    from ffmpeg_filters.asked import Builders, Job
     from ffmpeg_filters.progress import Progress
 
 OURS = {".review", *(f".{row.done}" for row in catalog.TASKS)}  # before the suffix of what we have written
@@ -119,8 +119,8 @@ def quiet_codecs() -> None:
 
 def make_jobs(options: argparse.Namespace, command: str = "") -> list[Job]:
     """One job an input. Raises InputError before any work starts."""
+    from ffmpeg_filters.asked import Job, Span
     from ffmpeg_filters.encoders import EncodeOptions
-    from ffmpeg_filters.job import Job, Span
     from ffmpeg_filters.voice import VoiceOptions
     from restore_plugin.choice import Choice
     from restore_plugin.types import HideOptions, RestoreOptions, ScanOptions
@@ -252,7 +252,7 @@ def make_builders(job: Job, progress: Progress) -> Builders:
     """What opens the networks, once for all inputs, when the first of them needs it."""
     from functools import lru_cache
 
-    from ffmpeg_filters.job import Builders
+    from ffmpeg_filters.asked import Builders
     from restore_plugin import catalog
     from restore_plugin.types import Finder, Restorer
 

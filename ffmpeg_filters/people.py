@@ -13,8 +13,8 @@ from typing import Any
 import cv2
 import numpy as np
 
+from ffmpeg_filters.asked import Span
 from ffmpeg_filters.frames import PlanesFrame
-from ffmpeg_filters.job import Span
 from ffmpeg_filters.reader import VideoInfo, read_frames
 from restore_plugin import plan as plans
 from restore_plugin.account import Account, Person, Shot, Suspect, merged

@@ -212,7 +212,7 @@ def test_both_commands_know_the_options(tmp_path: Path, capsys: pytest.CaptureFi
 def test_settings_of_a_job_that_resumes_hold_the_engine(tmp_path: Path) -> None:
     from dataclasses import replace
 
-    from ffmpeg_filters.job import Job
+    from ffmpeg_filters.asked import Job
 
     source = tmp_path / "in.mp4"
     source.write_bytes(b"video")

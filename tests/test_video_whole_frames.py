@@ -22,7 +22,7 @@ import tifffile
 from media import CLIPS, FFV1, PLAIN, Clip, build, decode, on_plane, planes
 from PIL import Image
 
-from ffmpeg_filters import job
+from ffmpeg_filters import render
 from ffmpeg_filters.cli import main
 from restore_plugin import catalog, image_cli
 from restore_plugin.derain import RAINNET, Derain
@@ -229,7 +229,7 @@ def test_there_is_nothing_to_scan(
 @pytest.fixture
 def short_parts(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Four frames are safe at a time, instead of some hundred."""
-    monkeypatch.setattr(job, "PART_FRAMES", 4)
+    monkeypatch.setattr(render, "PART_FRAMES", 4)
     return
 
 
@@ -243,7 +243,7 @@ def test_a_run_that_is_cut_off_ends_as_one_that_was_not(
     options = ("--engine", "openvino", "--deterministic")
     assert run(source, tmp_path / "whole.mkv", *options) == 0
 
-    add = job.PartEncoder.add
+    add = render.PartEncoder.add
 
     def interrupted(self: Any, frame: Any, *when: Any) -> None:
         if frame.index == at:
@@ -252,7 +252,7 @@ def test_a_run_that_is_cut_off_ends_as_one_that_was_not(
 
     capfd.readouterr()
     with monkeypatch.context() as patch:
-        patch.setattr(job.PartEncoder, "add", interrupted)
+        patch.setattr(render.PartEncoder, "add", interrupted)
         assert run(source, tmp_path / "out.mkv", *options) == 130
     assert len(capfd.readouterr().err.splitlines()) == 1
     assert not (tmp_path / "out.mkv").exists()
@@ -260,7 +260,7 @@ def test_a_run_that_is_cut_off_ends_as_one_that_was_not(
 
     made = []
     monkeypatch.setattr(
-        job.PartEncoder, "add", lambda self, frame, *w: (made.append(frame.index), add(self, frame, *w))
+        render.PartEncoder, "add", lambda self, frame, *w: (made.append(frame.index), add(self, frame, *w))
     )
     assert run(source, tmp_path / "out.mkv", *options) == 0
     assert made == list(range(at // 4 * 4, 12))  # from the last part on

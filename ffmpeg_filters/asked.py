@@ -1,0 +1,119 @@
+"""What is asked of one video, and the folder where the work on it is kept until it is done."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import restore_plugin
+from ffmpeg_filters.encoders import EncodeOptions
+from ffmpeg_filters.voice import VoiceOptions
+from restore_plugin import plan as plans
+from restore_plugin.catalog import EngineOptions, task
+from restore_plugin.choice import Choice
+from restore_plugin.errors import OutputError
+from restore_plugin.types import Finder, Region, RestoreOptions, Restorer, ScanOptions
+
+RESTORED = "restored by restore-plugin {version} ({task}, {method}): restored pixels are plausible, not evidence"
+CHANGED = "changed by restore-plugin {version} ({task}, {method})"  # where nothing is invented
+
+
+@dataclass(frozen=True)
+class Span:
+    """Seconds of the video, from its first frame's time zero; frames outside pass through."""
+
+    start: float = 0.0
+    end: float = float("inf")
+
+    def holds(self, seconds: float) -> bool:
+        return self.start - 1e-6 <= seconds < self.end
+
+
+@dataclass(frozen=True)
+class HandRegion:
+    """A region that the user gave, for a span of time."""
+
+    region: Region
+    span: Span = Span()
+
+
+@dataclass(frozen=True)
+class Job:
+    """What to do with one file; everything that changes the result is here."""
+
+    source: Path
+    target: Path
+    task: str
+    method: str
+    encode: EncodeOptions = field(default_factory=EncodeOptions)
+    span: Span = Span()
+    hand: tuple[HandRegion, ...] = ()
+    plan: Path | None = None
+    engine: EngineOptions = field(default_factory=EngineOptions)
+    restore: RestoreOptions = field(default_factory=RestoreOptions)
+    scan: ScanOptions = field(default_factory=ScanOptions)
+    choice: Choice = field(default_factory=Choice)
+    voice: VoiceOptions = field(default_factory=VoiceOptions)
+
+    def settings(self) -> dict[str, Any]:
+        """For the resume folder: a run with other settings starts anew."""
+        plan = plans.fingerprint(self.plan) if self.plan else None
+        told = {key: value for key, value in asdict(self).items() if key not in ("source", "target", "plan")}
+        source = plans.fingerprint(self.source)
+        settings = {"version": restore_plugin.__version__, "source": source, "plan": plan, **told}
+        return json.loads(json.dumps(settings, default=str))
+
+    @property
+    def note(self) -> str:
+        """What the output's metadata say."""
+        text = RESTORED if task(self.task).invents else CHANGED
+        return text.format(version=restore_plugin.__version__, task=self.task, method=self.method)
+
+    @property
+    def measured(self) -> bool:
+        """Whether places that were given by hand are known well enough, or need no measuring."""
+        return not task(self.task).measures or all(hand.region.block for hand in self.hand)
+
+
+@dataclass(frozen=True)
+class Builders:
+    """Built when first needed: opening a network takes a second, and much bad input is told before."""
+
+    restorer: Callable[[], Restorer]
+    finder: Callable[[], Finder]
+    whole_frames: bool = False  # the method need not be told where: without regions it restores all of a frame
+
+
+class ResumeFolder:
+    """`.NAME.resume` beside the output. Raises OutputError where it cannot be made."""
+
+    def __init__(self, target: Path, settings: dict[str, Any]) -> None:
+        self.path = target.with_name(f".{target.name}.resume")
+        state = self.path / "job.json"
+        try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            if self.path.exists() and not (state.exists() and state.read_text() == json.dumps(settings)):
+                shutil.rmtree(self.path)
+            self.resumed = self.path.exists()
+            self.path.mkdir(exist_ok=True)
+            state.write_text(json.dumps(settings))
+        except OSError as error:
+            raise OutputError(
+                f"{target} could not be written: {error.strerror}; choose another place with -o"
+            ) from None
+        self.detections = self.path / "detections.jsonl"
+        self.plan = self.path / "plan.jsonl"
+        self.spool = self.path / "video.spool"
+        self.report = self.path / "report"
+        self.suspects = self.path / "suspects"
+
+    @property
+    def holds_work(self) -> bool:
+        return self.detections.exists() or self.spool.exists()
+
+    def remove(self) -> None:
+        shutil.rmtree(self.path, ignore_errors=True)
