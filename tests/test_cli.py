@@ -5,8 +5,10 @@ from __future__ import annotations
 import hashlib
 import importlib.metadata
 import json
+import os
 import re
 import shutil
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -289,6 +291,17 @@ def test_methods_prints_every_row(run: Run, monkeypatch: pytest.MonkeyPatch) -> 
         line = next(line for line in out.splitlines() if line.split()[:2] == [row.task, row.name])
         assert ("yes" in line.split()) == (catalog.task(row.task).default == row.name)
     assert "plausible, not evidence" in out
+
+
+@pytest.mark.skipif(os.name == "nt", reason="pipes of POSIX")
+def test_a_reader_that_has_seen_enough_is_no_error() -> None:
+    command = [sys.executable, "-c", "from restore_plugin.cli import main; raise SystemExit(main(['methods']))"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.close()
+        assert process.stderr.read() == b""
+    assert process.returncode == 0
 
 
 def test_methods_as_json(run: Run) -> None:
