@@ -65,7 +65,10 @@ def account_of(info: VideoInfo, plan: Path, task: str, choice: Choice, span: Spa
             if index >= info.frames or not span.holds(times[index]):
                 continue
             frames_with_faces += 1
+            faces: dict[int, Region] = {}
             for region in regions:
+                faces.setdefault(region.id, region)  # one face may be under two covers
+            for region in faces.values():
                 track = tracks.setdefault(region.id, Track())
                 track.add(index, times[index], times[index + 1], region, apart)
                 if not choice.hides(region):

@@ -263,6 +263,24 @@ def test_origins_and_doubts_are_counted(tmp_path: Path, truth: Tell) -> None:
     assert [(suspect.frame, suspect.label) for suspect in done.report.suspects] == [(5, "person-1")]
 
 
+def test_a_face_under_two_covers_is_counted_once(tmp_path: Path, truth: Tell) -> None:
+    """Where it is not known at which of two places it is, both are hidden, and the report tells of one face."""
+    one, other = (face_at(place, 1, "person-1", BETWEEN) for place in ((30, 60), (200, 60)))
+    regions = {
+        0: [replace(one, origin=FOUND)],
+        1: [replace(one, doubt="look"), other],
+        2: [replace(other, origin=FOUND)],
+    }
+    truth(regions)
+    done = both(film(tmp_path / "in.mkv", [scene((30, 60), (200, 60))] * 3))
+    check_only_inside(done.source, done.output, regions)
+    check_counts(done.report, done.plan)
+    assert (done.report.found, done.report.between, done.report.beyond) == (2, 1, 0)
+    (person,) = done.report.people
+    assert person.frames == 3
+    assert [suspect.frame for suspect in done.report.suspects] == [1]
+
+
 def test_only_the_time_that_is_asked_for_is_hidden_and_counted(tmp_path: Path, truth: Tell) -> None:
     source = film(tmp_path / "in.mkv", [scene((10, 30), (200, 100))] * 10)
     truth(TWO)

@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 import pytest
 
-from restore_plugin.masks.covers import cover, steadied, windows
+from restore_plugin.masks.covers import cover, steadied, steadied_ways, windows
 from restore_plugin.plan import check_inside
 from restore_plugin.types import Region, ScanOptions
 
@@ -176,3 +176,17 @@ def test_one_frame() -> None:
 def test_windows_by_hand() -> None:
     found = windows(np.array([[1.0], [2.0], [3.0], [4.0]]))
     np.testing.assert_array_equal(found[..., 0], [[1, 1, 1, 2, 3], [1, 1, 2, 3, 4], [1, 2, 3, 4, 4], [2, 3, 4, 4, 4]])
+
+
+def test_a_second_way_is_no_movement() -> None:
+    """Two faces that stand still, 200 px apart: no cover spans both, or grows."""
+    one, other = np.array([[10, 10, 50, 60], [210, 10, 250, 60]], np.float32)
+    frames = [0, 1, 2, 3, 2, 3, 4, 5]
+    quads = np.stack([one] * 4 + [other] * 4)
+    steady, motion = steadied_ways(frames, quads)
+    np.testing.assert_array_equal(steady, quads)
+    np.testing.assert_array_equal(motion, np.zeros((8, 2)))
+    assert steadied(quads)[1].max() == 200  # as one way it would be a leap
+    growing = [0, 1, 2, 3, 4, 5, 6, 7]
+    for several, alone in zip(steadied_ways(growing, quads), steadied(quads), strict=True):
+        np.testing.assert_array_equal(several, alone)

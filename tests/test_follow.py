@@ -212,6 +212,22 @@ def test_behind_a_post_and_out_again() -> None:
     assert {why for frame, why in doubts(found).items() if frame in hidden} == {LONG_UNSEEN}
 
 
+def test_two_covers_where_both_ways_disagree() -> None:
+    """It vanishes here and is back there: either place is covered, what lies between them is not; told once."""
+    here, there = (120, 110), (226, 110)
+    gone = range(20, 33)
+    film = Film(53, [lambda frame: here if frame < 20 else there if frame >= 33 else None])
+    found = film.follow([frame for frame in range(53) if frame not in gone])
+    for frame in gone:
+        assert [(region.id, region.origin) for region in found[frame]] == [(1, BETWEEN)] * 2
+        assert missed(truth(here), found[frame]) == missed(truth(there), found[frame]) == 0
+        assert missed(truth((173, 110)), found[frame]) > 0.1
+    assert max(region.box.width for regions in found.values() for region in regions) < 100
+    assert {len(regions) for frame, regions in found.items() if frame not in gone} == {1}
+    told = [region.doubt for frame in gone for region in found[frame] if region.doubt]
+    assert told == [LONG_UNSEEN]
+
+
 # --- beyond the first and the last sighting
 
 
@@ -307,6 +323,20 @@ def test_what_the_finder_sees_again_is_followed_farther() -> None:
     assert {found[frame][0].origin for frame in range(20, film.frames)} == {BEYOND}
     assert max(missed(box, regions) for regions in found.values()) == 0
     assert doubts(found) == {}
+
+
+@pytest.mark.parametrize(("score", "grows"), [(0.2, False), (0.5, True)])
+def test_doubtful_sightings_do_not_let_it_grow_on_and_on(score: float, grows: bool) -> None:
+    """The finder sees a box half as large again, whatever it is shown."""
+
+    def look(rgb: np.ndarray) -> np.ndarray:
+        middle, half = np.array(rgb.shape[1::-1]) / 2, FollowOptions().crop_px / FollowOptions().crop * 1.5 / 2
+        return np.array([[*(middle - half), *(middle + half), score]], np.float32)
+
+    film = Film(25, [still], finder=Finder(look))
+    found = film.follow(range(15))
+    largest = max(regions[0].box.area for regions in found.values()) ** 0.5
+    assert (largest > 2.5 * found[7][0].box.area ** 0.5) == grows
 
 
 def test_it_stops_at_cuts() -> None:

@@ -212,7 +212,7 @@ def test_filled_by_hand() -> None:
     trail.add(9, np.array([50, 40, 80, 100], np.float32), 0.7)
     known = np.array([1, 2, 3, 4], np.float32)
     before = [(3, known + 1, 0.0), (2, known + 2, 0.3)]  # walked back
-    whole = filled(trail, {7: (known, 0.2)}, before, [(10, known + 3, 0.1)])
+    whole = filled(trail, {7: [(known, 0.2)]}, before, [(10, known + 3, 0.1)])
     assert whole.frames == list(range(2, 11))
     assert whole.origins == [BEYOND, BEYOND, FOUND, FOUND, BETWEEN, BETWEEN, BETWEEN, FOUND, BEYOND]
     assert whole.scores == [0.3, 0.0, 0.9, 0.8, 0.0, 0.2, 0.0, 0.7, 0.1]
@@ -230,6 +230,20 @@ def test_filled_by_hand() -> None:
     np.testing.assert_allclose(np.stack(whole.quads), np.array(expected, np.float32))
     assert whole.mixed
     assert whole.doubts == {2: "why"}
+
+
+def test_two_ways_follow_one_another() -> None:
+    """Seen in 1, 6 and 8; in 3 and 4 it may be at two places: one way goes on from before, the other comes after it."""
+    trail = Trail()
+    for frame, x in ((1, 0), (6, 50), (8, 70)):
+        trail.add(frame, np.array([x, 0, x + 10, 20], np.float32), 0.9)
+    at = [np.array([x, 5, x + 10, 25], np.float32) for x in range(6)]
+    between = {2: [(at[0], 0.0)], 3: [(at[1], 0.0), (at[3], 0.1)], 4: [(at[2], 0.2), (at[4], 0.0)], 5: [(at[5], 0.0)]}
+    whole = filled(trail, between, (), ())
+    assert whole.frames == [1, 2, 3, 4, 3, 4, 5, 6, 7, 8]
+    assert whole.scores == [0.9, 0.0, 0.0, 0.2, 0.1, 0.0, 0.0, 0.9, 0.0, 0.9]
+    assert whole.origins == [FOUND, *[BETWEEN] * 6, FOUND, BETWEEN, FOUND]
+    assert [float(quad[0]) for quad in whole.quads] == [0, 0, 1, 2, 3, 4, 5, 50, 60, 70]
 
 
 def test_nothing_to_fill() -> None:

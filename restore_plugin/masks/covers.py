@@ -51,6 +51,13 @@ def ellipse(x: float, y: float, side_x: float, side_y: float) -> tuple[Point, ..
     return tuple((int(px), int(py)) for px, py in np.round(points))
 
 
+def steadied_ways(frames: Sequence[int], quads: Quad) -> tuple[Quad, Quad]:
+    """`steadied`, for each way on its own: a new one begins where the frames go back."""
+    starts = np.flatnonzero(np.diff(frames) <= 0) + 1
+    steady, motion = zip(*(steadied(way) for way in np.split(quads, starts)), strict=True)
+    return np.concatenate(steady), np.concatenate(motion)
+
+
 def steadied(quads: Quad) -> tuple[Quad, Quad]:
     """Boxes (n, 4) of one face in n frames on end, without their tremble, never smaller than they were; and the
     middle's movement (n, 2) in px a frame."""

@@ -18,13 +18,13 @@ import cv2
 import numpy as np
 
 from restore_plugin.account import BEGAN_INSIDE, ENDED_INSIDE, LONG_UNSEEN, LOW_CONFIDENCE
-from restore_plugin.masks.covers import cover, steadied
+from restore_plugin.masks.covers import cover, steadied_ways
 from restore_plugin.masks.motion import Kept, alike, appearance, flow, keep
 from restore_plugin.masks.names import name_people
 from restore_plugin.masks.people import Describer, Descriptor, Descriptors
 from restore_plugin.masks.quads import Quad, common_share, covered_share, middle, resized, shifted, size
 from restore_plugin.masks.shots import cuts
-from restore_plugin.masks.trails import Trail, TrailOptions, filled, link_faces
+from restore_plugin.masks.trails import Place, Trail, TrailOptions, filled, link_faces
 from restore_plugin.pipeline import ahead
 from restore_plugin.types import FOUND, Box, Frame, Region, ScanOptions, Video
 
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 SURE = 0.8  # score from which on a box covers its face: so it was with all 1796 such boxes in benchmarks/face_clips.py
 APART = 0.2  # of the smaller of two boxes may be common to two people side by side
 READ_AHEAD = 4  # frames
-RESIZED = 1.4  # a face that is not seen does not grow or shrink by more: what flows may not be the face
+RESIZED = 1.4  # a face that is not seen for sure does not grow or shrink by more: what flows may not be the face
 Step = tuple[int, Quad, float]  # frame, box, score of the finder (0: not seen)
 Taken = Callable[[int, Quad], bool]  # frame, box
 
@@ -53,6 +53,7 @@ class FollowOptions:
     alike: float = 0.45  # correlation with how it looked
     taken: float = 0.8  # of a box is covered by another face's sighting: that one is it
     arrived: float = 0.5  # of the smaller of two boxes is common to them: they are one
+    agree: float = 0.6  # of the smaller of two boxes is common to them: their mean is covered, otherwise both
     unsure: float = 0.15  # covers grow by so much where nothing was seen, by half of it where little was
     hold_seconds: float = 0.24  # it stays covered after the last evidence
     recognised_px: float = 28.0  # smaller faces, less sure and paler ones are nobody's for sure
@@ -86,16 +87,17 @@ class Follower:
         yield from self.covers(whole, size_px)
 
     def covers(self, trails: Sequence[Trail], size_px: tuple[int, int]) -> Iterator[tuple[int, list[Region]]]:
-        """Every frame's regions, numbered by trail."""
-        steady = [steadied(np.stack(trail.quads)) for trail in trails]
+        """Every frame's regions, numbered by trail; two of one trail where it may be at two places."""
+        steady = [steadied_ways(trail.frames, np.stack(trail.quads)) for trail in trails]
         places: dict[int, list[tuple[int, int]]] = {}
         for number, trail in enumerate(trails):
             for at, frame in enumerate(trail.frames):
                 places.setdefault(frame, []).append((number, at))
         for frame in sorted(places):
-            regions = []
+            regions: list[Region] = []
             for number, at in places[frame]:
                 trail, (quads, motion) = trails[number], steady[number]
+                twice = bool(regions) and regions[-1].id == number + 1
                 unsure = self.options.unsure * max(0.0, 1 - trail.scores[at] / SURE)
                 regions.append(
                     replace(
@@ -105,7 +107,7 @@ class Follower:
                         label=trail.name.label,
                         maybe=trail.name.maybe,
                         origin=trail.origins[at],
-                        doubt=trail.doubts.get(frame, ""),
+                        doubt="" if twice else trail.doubts.get(frame, ""),
                     )
                 )
             yield frame, regions
@@ -119,7 +121,7 @@ class Follower:
         memory: deque[Kept] = deque(maxlen=reach + 1)
         wanted = self.best_sightings(trails)
         descriptors: list[list[Descriptor]] = [[] for _ in trails]
-        between: list[dict[int, tuple[Quad, float]]] = [{} for _ in trails]
+        between: list[dict[int, list[Place]]] = [{} for _ in trails]
         before: list[list[Step]] = [[] for _ in trails]
         after: list[list[Step]] = [[] for _ in trails]
         starts: dict[int, list[int]] = {}
@@ -193,7 +195,7 @@ class Follower:
         ]
         return whole, described, size_px
 
-    def bridge(self, trail: Trail, at: int, frames: Sequence[Kept]) -> dict[int, tuple[Quad, float]]:
+    def bridge(self, trail: Trail, at: int, frames: Sequence[Kept]) -> dict[int, list[Place]]:
         """The frames between two sightings, walked from both sides; where these disagree, both places are covered."""
         start, end = trail.quads[at], trail.quads[at + 1]
         count = trail.frames[at + 1] - trail.frames[at]
@@ -201,7 +203,7 @@ class Follower:
         inside = [each for each in frames if trail.frames[at] <= each.index <= trail.frames[at + 1]]
         onward = {step[0]: step for step in Walker(self, start, moves, inside[0], count, count).walk(inside[1:])}
         backward = {step[0]: step for step in Walker(self, end, -moves, inside[-1], count, count).walk(inside[-2::-1])}
-        out = {}
+        out: dict[int, list[Place]] = {}
         if count > self.options.long and not any(step[2] for step in (*onward.values(), *backward.values())):
             trail.doubts[trail.frames[at] + count // 2] = LONG_UNSEEN
             last = onward.get(trail.frames[at + 1] - 1)
@@ -212,10 +214,11 @@ class Follower:
             even = start * (1 - share) + end * share
             a = onward.get(index, (index, even, 0.0))
             b = backward.get(index, (index, even, 0.0))
-            mean = a[1] * (1 - share) + b[1] * share
-            if common_share(a[1], b[1]) < 0.6:
-                mean = np.concatenate((np.minimum(a[1][:2], b[1][:2]), np.maximum(a[1][2:], b[1][2:])))
-            out[index] = (mean.astype(np.float32), max(a[2], b[2]))
+            if common_share(a[1], b[1]) >= self.options.agree:
+                mean = a[1] * (1 - share) + b[1] * share
+                out[index] = [(mean.astype(np.float32), max(a[2], b[2]))]
+            else:  # not all between the two, and no cover that jumps from one to the other
+                out[index] = [a[1:], b[1:]]
         return out
 
     def best_sightings(self, trails: Sequence[Trail]) -> dict[int, list[tuple[int, int]]]:
@@ -311,7 +314,9 @@ class Walker:
         self.steps += 1
         if again is not None:
             quad, score = again
-            self.look, self.seen, self.missed, self.steps = appearance(kept, quad), size(quad), 0, 0
+            self.look, self.missed, self.steps = appearance(kept, quad), 0, 0
+            if score >= TrailOptions.sure:  # doubtful ones, one after the other, would let it grow without end
+                self.seen = size(quad)
         else:
             quad, score = guess, 0.0
             there = trusted and alike(self.look, appearance(kept, quad)) > options.alike

@@ -9,14 +9,17 @@ from __future__ import annotations
 
 import bisect
 import itertools
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import TypeAlias
 
 import numpy as np
 
 from restore_plugin.masks.names import Name
 from restore_plugin.masks.quads import Quad, common_share, middle, quad_of, shifted, size
 from restore_plugin.types import BETWEEN, BEYOND, FOUND, Region, Sightings
+
+Place: TypeAlias = tuple[Quad, float]  # a box, and the finder's score there (0: not seen)
 
 
 @dataclass(frozen=True)
@@ -157,21 +160,28 @@ def parted(active: Sequence[Trail], frame: int, options: TrailOptions) -> tuple[
 
 def filled(
     trail: Trail,
-    between: dict[int, tuple[Quad, float]],
+    between: Mapping[int, Sequence[Place]],
     before: Sequence[tuple[int, Quad, float]],
     after: Sequence[tuple[int, Quad, float]],
 ) -> Trail:
-    """The trail with every frame from its first to its last: seen, between, and beyond its ends."""
+    """The trail with every frame from its first to its last: seen, between, and beyond its ends. `between`: by frame,
+    one place or two. Frames on end that have two are in the trail twice: first all of one way, then the other."""
     whole = Trail(mixed=trail.mixed, doubts=trail.doubts)
     for frame, quad, score in sorted(before, key=lambda entry: entry[0]):
         whole.add(frame, quad, score, BEYOND)
     for at, frame in enumerate(trail.frames):
         whole.add(frame, trail.quads[at], trail.scores[at])
         following = trail.frames[at + 1] if at + 1 < len(trail.frames) else frame + 1
+        gap: list[tuple[int, Sequence[Place]]] = []
         for missing in range(frame + 1, following):
             share = (missing - frame) / (following - frame)
-            quad, score = between.get(missing, (trail.quads[at] * (1 - share) + trail.quads[at + 1] * share, 0.0))
-            whole.add(missing, quad, score, BETWEEN)
+            even = trail.quads[at] * (1 - share) + trail.quads[at + 1] * share
+            gap.append((missing, between.get(missing, [(even, 0.0)])))
+        for count, frames_on_end in itertools.groupby(gap, key=lambda entry: len(entry[1])):
+            part = list(frames_on_end)
+            for way in range(count):
+                for missing, places in part:
+                    whole.add(missing, *places[way], BETWEEN)
     for frame, quad, score in after:
         whole.add(frame, quad, score, BEYOND)
     return whole
