@@ -1,6 +1,6 @@
 """Who can still be told apart when faces are hidden, and how well people are told apart when they are not.
 
-    python benchmarks/hidden.py FACES --enrolled 5 [--people 40] [--surroundings]
+    python benchmarks/hidden.py FACES --enrolled 5 [--people 40] [--surroundings] [--deblur blurnet.onnx]
     python benchmarks/hidden.py FACES --pairs
 
 FACES holds a folder of pictures for each person, one face in each. The first pictures of a person are enrolled, the
@@ -10,7 +10,8 @@ others looked up among them; a table gives the share that is named rightly (top-
 * dlib, hidden gallery: against pictures hidden in the same style ("parrot" attack);
 * pixels: nearest neighbour on the hidden pixels themselves, hidden gallery, plain or whitened by how pictures of one
   person differ: the attacker who knows the style, and is given the face's place. The better of the two counts;
-* each again after our own de-mosaic, which is told the true blocks (network for mosaics, bicubic for blur).
+* each again after our own de-mosaic, which is told the true blocks (network for mosaics, bicubic for blur);
+* with --deblur, each again after a deblurring network, an export of training/recipes/blurnet.py, which is not shipped.
 
 All but the hidden place is made grey, so that only what the cover lets through counts. With --surroundings the pictures
 stay as they are: hair, neck and background tell something too, under any cover; "solid" shows how much. `blocks` takes
@@ -31,9 +32,10 @@ import dlib
 import numpy as np
 
 import restore_plugin
-from restore_plugin import hiding
+from engines import open_engine
+from restore_plugin import deblur, hiding
 from restore_plugin.masks.people import LOWER, OTHER, SAME, SQUARE, Describer
-from restore_plugin.pipeline import ArrayFrame, PictureRestorer
+from restore_plugin.pipeline import ArrayFrame
 from restore_plugin.regions import restore_frame
 from restore_plugin.types import Box, Region, RestoreOptions, Support
 
@@ -124,29 +126,39 @@ HIDDEN = np.zeros(FRAME[::-1], bool)
 HIDDEN[PLACE.box.slices] = PLACE.mask()
 
 
-class Hider:
-    """Pictures as an attacker gets them. `style`: None leaves them clear; `undone`: after our own de-mosaic."""
+Undo = Callable[[ArrayFrame], object]  # changes a picture with a hidden face
 
-    def __init__(self, style: Style | None, undone: bool, surroundings: bool) -> None:
-        self._style = style
+
+def demosaicked(style: Style) -> Undo | None:
+    """By our own de-mosaic, which is told the blocks."""
+    if style.undo is None:
+        return None
+    restorer, (columns, rows), box = restore_plugin.load(style.undo).restorer, style.cells, PLACE.box
+    mosaic = replace(PLACE, block=(box.width / columns, box.height / rows), phase=(box.x, box.y))
+    return lambda frame: restore_frame(frame, [mosaic], restorer)
+
+
+def deblurred(network: Path) -> Undo:
+    restorer = deblur.blurnet(open_engine("openvino", network), RestoreOptions(), Support())
+    return lambda frame: restore_frame(frame, [Region(Box(0, 0, *FRAME))], restorer)
+
+
+class Hider:
+    """Pictures as an attacker gets them. `style`: None leaves them clear; `undo`: what the attacker does first."""
+
+    def __init__(self, style: Style | None, undo: Undo | None, surroundings: bool) -> None:
+        self._undo = undo
         self._surroundings = surroundings
         self._hide = style.build(None, RestoreOptions(), Support()) if style else None
-        self._undo: PictureRestorer | None = (
-            restore_plugin.load(style.undo) if style and style.undo and undone else None
-        )
 
     def __call__(self, path: Path) -> np.ndarray:
         frame = ArrayFrame(read(path).copy())
         if not self._surroundings:
             frame.image[~HIDDEN] = 128
-        if self._hide is None or self._style is None:
-            return frame.image
-        restore_frame(frame, [PLACE], self._hide)
+        if self._hide is not None:
+            restore_frame(frame, [PLACE], self._hide)
         if self._undo is not None:
-            columns, rows = self._style.cells
-            box = PLACE.box
-            mosaic = replace(PLACE, block=(box.width / columns, box.height / rows), phase=(box.x, box.y))
-            restore_frame(frame, [mosaic], self._undo.restorer)
+            self._undo(frame)
         return frame.image
 
 
@@ -235,25 +247,31 @@ def identification(options: argparse.Namespace) -> dict[str, dict[str, float]]:
     everybody = people_in(options.faces, options.enrolled)
     several = options.people or len(everybody)
     data = Set(everybody[:several], everybody[several : 2 * several])
-    plain = Hider(None, False, options.surroundings)
+    plain = Hider(None, None, options.surroundings)
+    sharpen = deblurred(options.deblur) if options.deblur else None
 
     def clear(path: Path) -> np.ndarray:
         return described(plain(path).tobytes())
 
     looked_up = sum(len(person.probes) for person in data.people)
     print(f"{len(data.people)} people, {looked_up} pictures looked up, chance {1 / len(data.people):.1%}\n")
-    print("| style | dlib, clear gallery | dlib, hidden gallery | pixels | after de-mosaic: clear | hidden | pixels |")
-    print("|---|---|---|---|---|---|---|")
+    ways = ("", "de-mosaicked", *(["deblurred"] if sharpen else []))
+    heads = [f"{way}{': ' if way else ''}{head}" for way in ways for head in ("dlib, clear", "dlib, hidden", "pixels")]
+    print("| style |", " | ".join(heads), "|\n" + "|---" * (len(heads) + 1) + "|")
     table = {"not hidden": attacks(data, plain, clear)}
-    print("| not hidden | " + " | ".join(f"{share:.1%}" for share in table["not hidden"].values()) + " | | | |")
+    print("| not hidden |", " | ".join(f"{share:.1%}" for share in table["not hidden"].values()), "|")
     for name in options.style or STYLES:
         style = STYLES[name]
-        for undone in (False, True) if style.undo else (False,):
-            found = attacks(data, Hider(style, undone, options.surroundings), clear)
-            table[f"{name}, de-mosaicked" if undone else name] = found
-            shares = " | ".join(f"{share:.1%}" for share in found.values())
-            print(f" | {shares}" if undone else f"| {name} | {shares}", end="", flush=True)
-        print(" |" if style.undo else " | | | |", flush=True)
+        undone = {"": None, "de-mosaicked": demosaicked(style), "deblurred": sharpen}
+        print(f"| {name} |", end="", flush=True)
+        for way in ways:
+            if way and undone[way] is None:
+                print(" | | |", end="")
+                continue
+            found = attacks(data, Hider(style, undone[way], options.surroundings), clear)
+            table[f"{name}, {way}" if way else name] = found
+            print("".join(f" {share:.1%} |" for share in found.values()), end="", flush=True)
+        print(flush=True)
     return table
 
 
@@ -312,6 +330,7 @@ def main() -> None:
     parser.add_argument("--people", type=int, help="look up this many only")
     parser.add_argument("--style", action="append", choices=list(STYLES), help="only these")
     parser.add_argument("--surroundings", action="store_true", help="leave what is around the hidden place as it is")
+    parser.add_argument("--deblur", type=Path, metavar="ONNX", help="also after this deblurring network")
     parser.add_argument("--pairs", action="store_true", help="same or different, not hidden")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
