@@ -298,7 +298,7 @@ def test_a_full_disk(tmp_path: Path, made: Clip, limit: int) -> None:
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])
 def test_a_run_that_is_cut_off_goes_on(tmp_path: Path, how: signal.Signals) -> None:
     """After Ctrl-C, or a power cut, the same command goes on and makes every frame once."""
-    made = replace(FFV1, frames=1100, size=(96, 64), box=(16, 8, 64, 48))
+    made = replace(FFV1, frames=700, size=(96, 64), box=(16, 8, 64, 48))
     source, output = build(tmp_path / "in", made), tmp_path / "out.mkv"
     options = ("--regions", "16,8,64,48")
     process = start(source, output, *options)
