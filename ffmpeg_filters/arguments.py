@@ -102,7 +102,7 @@ def add_face_search(known: argparse.ArgumentParser) -> None:
         help="a picture with one face: this person is named as the file; may be repeated",
     )
     group.add_argument(
-        "--margin", type=float, default=MARGIN, help="how much larger than a face its cover is; default: 1.4"
+        "--margin", type=float, default=MARGIN, help=f"how much larger than a face its cover is; default: {MARGIN}"
     )
     group.add_argument("--boxes", action="store_true", help="cover faces with boxes, not with ellipses")
 

@@ -189,6 +189,8 @@ def parse_options(arguments: argparse.Namespace) -> Options:
     engine.check(method)
     if arguments.phase and not arguments.block:
         raise InputError("--phase says where a grid of known size lies; give --block, too")
+    if (arguments.grow or arguments.feather) and not (arguments.mask or arguments.regions):
+        raise InputError("--grow and --feather widen the places that are given; give --mask or --regions, too")
     boxes = []
     for text in arguments.regions:
         x, y, width, height = numbers(text, ",", 4, "--regions x,y,w,h in whole px")

@@ -17,6 +17,7 @@ from restore_plugin.classical.multigrid import part
 from restore_plugin.classical.navier_stokes import navier_stokes as navier_stokes_fill
 from restore_plugin.classical.telea import telea as telea_fill
 from restore_plugin.errors import InputError
+from restore_plugin.regions import bounding_box
 from restore_plugin.tiling import TiledNetwork, TileRule
 from restore_plugin.types import Box, Engine, Luma, Mask, Needs, Pixels, Region, RestoreOptions, Support
 
@@ -83,7 +84,7 @@ class FillNet:
             if correction.shape != smooth.shape:
                 enlarged = cv2.resize(correction, (2 * correction.shape[1], 2 * correction.shape[0]))
                 correction = enlarged[:height, :width] * share[..., None]
-            place = bounds(share > 0).grow(CONTEXT, CONTEXT, within=Box(0, 0, width, height)).slices
+            place = bounding_box(share > 0).grow(CONTEXT, CONTEXT, within=Box(0, 0, width, height)).slices
             noise = random.random(share.shape, np.float32)[place] * share[place]
             shown = np.dstack((smooth[place] + correction[place], share[place], noise))
             residual = self._network(np.ascontiguousarray(shown.transpose(2, 0, 1))).transpose(1, 2, 0)
@@ -94,11 +95,6 @@ class FillNet:
 def depth(mask: Mask) -> Luma:
     """(H, W): how far each masked pixel is from the nearest one that is not, in px; the edge counts as one."""
     return np.asarray(cv2.distanceTransform(np.pad(mask, 1).astype(np.uint8), cv2.DIST_L2, 3)[1:-1, 1:-1])
-
-
-def bounds(mask: Mask) -> Box:
-    rows, columns = (np.flatnonzero(mask.any(axis)) for axis in (1, 0))
-    return Box.between(int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1)
 
 
 def halved(values: Pixels) -> Pixels:

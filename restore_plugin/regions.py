@@ -105,6 +105,12 @@ def regions_under(mask: Mask) -> list[Region]:
     return regions
 
 
+def bounding_box(mask: Mask) -> Box:
+    """Of the True pixels; there must be one."""
+    rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
+    return Box.between(int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1)
+
+
 def union(regions: Sequence[Region], height: int, width: int) -> Mask:
     """(height, width): True where any of the regions is."""
     mask: Mask = np.zeros((height, width), bool)

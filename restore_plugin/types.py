@@ -59,11 +59,6 @@ class Box:
         x0, y0 = max(self.x, other.x), max(self.y, other.y)
         return Box(x0, y0, max(0, min(self.right, other.right) - x0), max(0, min(self.bottom, other.bottom) - y0))
 
-    def hull(self, other: Box) -> Box:
-        """The smallest box around both."""
-        x0, y0 = min(self.x, other.x), min(self.y, other.y)
-        return Box.between(x0, y0, max(self.right, other.right), max(self.bottom, other.bottom))
-
     def grow(self, x: int, y: int, within: Box) -> Box:
         """Wider by x px and higher by y px on either side, as far as `within` goes."""
         return Box(self.x - x, self.y - y, self.width + 2 * x, self.height + 2 * y).intersect(within)
@@ -211,9 +206,9 @@ class Restorer(Protocol):
     """`(pixels, mask, neighbours, region) -> pixels`, without hidden state.
 
     `pixels`: RGB crop. `mask`: True = restore; None for tasks on whole frames. It marks more than the region where
-    `needs.holes`; what comes back counts in the region alone. `neighbours`: crops of the frames before
-    and after, as many as `needs.context` asks for. `region`: where the crop's region lies (in the crop's coordinates)
-    and what is known about it.
+    `needs.holes`; what comes back counts in the region alone. `neighbours`: crops of the frames before and after, as
+    many as `needs.context` asks for. `region`: where the crop's region lies (in the crop's coordinates) and what is
+    known about it.
     """
 
     @property

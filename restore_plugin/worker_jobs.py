@@ -23,7 +23,7 @@ from restore_plugin.errors import InputError, NothingFound, OutputError
 from restore_plugin.mosaic import CELL
 from restore_plugin.pipeline import LUMA, ArrayFrame
 from restore_plugin.plan import region_to_json
-from restore_plugin.regions import clustered, measured, regions_under, restore_frame, union, whole
+from restore_plugin.regions import bounding_box, clustered, measured, regions_under, restore_frame, union, whole
 from restore_plugin.types import (
     Box,
     Engine,
@@ -367,8 +367,7 @@ def write_back(
     if held.dtype != np.float32:
         mixed = np.round(np.clip(mixed, 0, np.iinfo(held.dtype).max))
     part[changed, : new.shape[1]] = mixed.astype(held.dtype)
-    rows, columns = np.flatnonzero(changed.any(1)), np.flatnonzero(changed.any(0))
-    box = Box.between(int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1).shift(box.x, box.y)
+    box = bounding_box(changed).shift(box.x, box.y)
     job.check()  # from here on the client's pixels change
     area = request.pixels.area
     job.buffers[area.buffer].write(area.offset + box.y * held[0].nbytes, held[box.y : box.bottom])

@@ -353,6 +353,14 @@ def test_bad_options(files: tuple[Path, Path], capfd: pytest.CaptureFixture[str]
     assert len(capfd.readouterr().err.strip().splitlines()) == 1
 
 
+@pytest.mark.parametrize("option", ["--grow", "--feather"])
+def test_nothing_given_is_nothing_to_widen(
+    files: tuple[Path, Path], capfd: pytest.CaptureFixture[str], option: str
+) -> None:
+    assert run(files[0], "--task", "derain", option, 3) == 2
+    assert "give --mask or --regions" in capfd.readouterr().err
+
+
 def test_soft_regions_stay_soft_when_they_are_joined() -> None:
     places = [replace(region, soft=3) for region in holes((10, 10, 20, 20), (35, 10, 20, 20))]
     found = clustered(union(places, 60, 80), Spy(10), 3)

@@ -16,6 +16,7 @@ import numpy.typing as npt
 from restore_plugin import mosaic
 from restore_plugin.masks.grid import AxisGrid, fit_axis, step_profile
 from restore_plugin.masks.tracks import link_mosaics
+from restore_plugin.regions import bounding_box
 from restore_plugin.types import Box, Engine, Frame, Luma, Mask, Point, Region, ScanOptions, Sightings, Video
 
 MULTIPLE, STRIDE = 32, 4
@@ -146,11 +147,6 @@ def holds_blocks(part: Mask, size: Luma) -> bool:
         return False
     box, block = bounding_box(part), float(np.exp2(np.median(size[part])))
     return min(box.width, box.height) * STRIDE > SMALLEST_PART * block
-
-
-def bounding_box(mask: Mask) -> Box:
-    rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
-    return Box.between(int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1)
 
 
 def guess(blocks: npt.NDArray[np.float32], mask: Mask) -> tuple[float, float]:

@@ -90,9 +90,8 @@ def level_loss(found: Tensor, truth: Tensor, hidden: Tensor) -> Tensor:
         steps, true = found.diff(dim=axis), truth.diff(dim=axis)
         near = torch.maximum(hidden.narrow(axis, 0, steps.shape[axis]), hidden.narrow(axis, 1, steps.shape[axis]))
         loss = loss + STEPS / 2 * mean(distance(steps, true), near)
-    if TEXTURE:
-        share = F.avg_pool2d(hidden, 8, 4)
-        loss = loss + TEXTURE * mean((texture(found) - texture(truth)).abs(), share)
+    share = F.avg_pool2d(hidden, 8, 4)
+    loss = loss + TEXTURE * mean((texture(found) - texture(truth)).abs(), share)
     return loss.mean()
 
 
