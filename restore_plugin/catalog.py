@@ -98,6 +98,16 @@ METHODS = (
         multiple=32,
     ),
     Method(
+        "blurnet",
+        "deblur",
+        "compact network of plain convolutions, for motion, a hand's shake and lenses out of focus",
+        "restore_plugin.deblur:blurnet",
+        "ours; a U-Net (Ronneberger et al. 2015) on an unshuffled picture",
+        weights="blurnet.onnx",
+        needs_mask=False,
+        multiple=16,
+    ),
+    Method(
         "fillnet",
         "inpaint",
         "structure by a compact network, texture by patches of the picture",
@@ -181,6 +191,7 @@ METHODS = (
 TASKS = (
     Task("demosaic", "undo pixelation, found or given", default="cellnet", finder="mosaic", measures=True),
     Task("derain", "take rain off whole pictures", default="rainnet"),
+    Task("deblur", "sharpen whole pictures that motion, a hand or the focus has blurred", default="blurnet"),
     Task("inpaint", "fill what a mask marks: objects, writing, scratches", default="fillnet", surroundings=1.5),
     Task(
         "automosaic",

@@ -7,7 +7,7 @@ from restore_plugin.tiling import TileRule
 from restore_plugin.types import Engine, RestoreOptions, Support
 
 # reach: counted over the layers
-BLURNET = TileRule(reach=231, multiple=16, largest=2048)
+BLURNET = TileRule(reach=235, multiple=16, largest=2048)
 # Its normalisation takes statistics of all that it is shown: tiles differ from the whole, small ones more. Up to the
 # largest size a picture is shown whole, and where memory is short, tiles stay large.
 DEBLURGAN = TileRule(reach=96, multiple=8, largest=2048, minimum=1024)

@@ -20,6 +20,10 @@ from restore_plugin.training import data
 Batch = tuple[Tensor, ...]
 
 
+def adamw(network: nn.Module, rate: float) -> torch.optim.Optimizer:
+    return torch.optim.AdamW(network.parameters(), lr=rate, betas=(0.9, 0.99), weight_decay=1e-4)
+
+
 @dataclass(frozen=True)
 class Options:
     """What a run needs besides its recipe."""
@@ -27,6 +31,7 @@ class Options:
     folder: Path  # checkpoints and log.jsonl go here
     minutes: float  # training time in all, earlier runs of this folder included
     rate: float = 1e-3
+    optimiser: Callable[[nn.Module, float], torch.optim.Optimizer] = adamw
     average: float = 0.999
     save_every_seconds: float = 120.0
     validate_every_seconds: float = 300.0
@@ -90,7 +95,7 @@ def train(
     fast = bfloat16_is_fast(where)
     network = network.to(where, memory_format=torch.channels_last)  # type: ignore[call-overload]
     averaged = Averaged(network, options.average)
-    optimiser = torch.optim.AdamW(network.parameters(), lr=options.rate, betas=(0.9, 0.99), weight_decay=1e-4)
+    optimiser = options.optimiser(network, options.rate)
     step, used = 0, 0.0
     if checkpoint.exists():
         state = torch.load(checkpoint, map_location=where)

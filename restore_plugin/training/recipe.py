@@ -45,7 +45,8 @@ class Recipe:
     validator: Callable[[data.Library, Path], Callable[[nn.Module], dict[str, Any]]]
     spec: Callable[[], export.Export]
     exported: Callable[[Any], nn.Module] = lambda network: network
-    rate: float = 5e-4  # of AdamW; without normalisation 1e-3 diverges
+    rate: float = 5e-4  # without normalisation AdamW diverges at 1e-3
+    optimiser: Callable[[nn.Module, float], torch.optim.Optimizer] = loop.adamw
     begin: Callable[[Any, float], None] = lambda network, progress: None
 
 
@@ -72,7 +73,9 @@ def run(recipe: Recipe, weights: Path = WEIGHTS) -> None:
         lambda random: recipe.batch(library, random),
         recipe.loss,
         judge,
-        loop.Options(options.out, options.minutes, recipe.rate, threads=options.threads, seed=options.seed),
+        loop.Options(
+            options.out, options.minutes, recipe.rate, recipe.optimiser, threads=options.threads, seed=options.seed
+        ),
         recipe.begin,
     )
     if options.export:

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from restore_plugin.networks.blurnet import MULTIPLE, BlurNet
 from restore_plugin.training import blur, data, export, loop
+from restore_plugin.training.muon import Muon
 from restore_plugin.training.recipe import Recipe, judge_pairs, residual_export, run, tensors
 from restore_plugin.training.streaks import log_uniform
 
@@ -172,7 +173,7 @@ def spec() -> export.Export:
     return residual_export(MULTIPLE)
 
 
-RECIPE = Recipe("blurnet", "deblur", BlurNet, SHARES, batch, loss, validator, spec, rate=1e-3)
+RECIPE = Recipe("blurnet", "deblur", BlurNet, SHARES, batch, loss, validator, spec, rate=1e-3, optimiser=Muon)
 
 
 def main() -> None:
