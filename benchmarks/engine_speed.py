@@ -61,6 +61,7 @@ NETWORKS = {
     "cellnet.onnx": Known("cellnet:CellNet", 8),
     "mosaic_finder.onnx": Known("mosaic_finder:MosaicFinder", 32),
     "rainnet.onnx": Known("rainnet:RainNet", 16),
+    "blurnet.onnx": Known("blurnet:BlurNet", 16),
 }
 MULTIPLE = 32  # of a network that is not in the table
 

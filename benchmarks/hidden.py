@@ -1,6 +1,6 @@
 """Who can still be told apart when faces are hidden, and how well people are told apart when they are not.
 
-    python benchmarks/hidden.py FACES --enrolled 5 [--people 40] [--surroundings] [--deblur blurnet.onnx]
+    python benchmarks/hidden.py FACES --enrolled 5 [--people 40] [--surroundings]
     python benchmarks/hidden.py FACES --pairs
 
 FACES holds a folder of pictures for each person, one face in each. The first pictures of a person are enrolled, the
@@ -11,7 +11,7 @@ others looked up among them; a table gives the share that is named rightly (top-
 * pixels: nearest neighbour on the hidden pixels themselves, hidden gallery, plain or whitened by how pictures of one
   person differ: the attacker who knows the style, and is given the face's place. The better of the two counts;
 * each again after our own de-mosaic, which is told the true blocks (network for mosaics, bicubic for blur);
-* with --deblur, each again after a deblurring network, an export of training/recipes/blurnet.py, which is not shipped.
+* each again after our own deblur.
 
 All but the hidden place is made grey, so that only what the cover lets through counts. With --surroundings the pictures
 stay as they are: hair, neck and background tell something too, under any cover; "solid" shows how much. `blocks` takes
@@ -32,8 +32,7 @@ import dlib
 import numpy as np
 
 import restore_plugin
-from engines import open_engine
-from restore_plugin import deblur, hiding
+from restore_plugin import hiding
 from restore_plugin.masks.people import LOWER, OTHER, SAME, SQUARE, Describer
 from restore_plugin.pipeline import ArrayFrame
 from restore_plugin.regions import restore_frame
@@ -138,8 +137,8 @@ def demosaicked(style: Style) -> Undo | None:
     return lambda frame: restore_frame(frame, [mosaic], restorer)
 
 
-def deblurred(network: Path) -> Undo:
-    restorer = deblur.blurnet(open_engine("openvino", network), RestoreOptions(), Support())
+def deblurred() -> Undo:
+    restorer = restore_plugin.load("deblur").restorer
     return lambda frame: restore_frame(frame, [Region(Box(0, 0, *FRAME))], restorer)
 
 
@@ -248,14 +247,14 @@ def identification(options: argparse.Namespace) -> dict[str, dict[str, float]]:
     several = options.people or len(everybody)
     data = Set(everybody[:several], everybody[several : 2 * several])
     plain = Hider(None, None, options.surroundings)
-    sharpen = deblurred(options.deblur) if options.deblur else None
+    sharpen = deblurred()
 
     def clear(path: Path) -> np.ndarray:
         return described(plain(path).tobytes())
 
     looked_up = sum(len(person.probes) for person in data.people)
     print(f"{len(data.people)} people, {looked_up} pictures looked up, chance {1 / len(data.people):.1%}\n")
-    ways = ("", "de-mosaicked", *(["deblurred"] if sharpen else []))
+    ways = ("", "de-mosaicked", "deblurred")
     heads = [f"{way}{': ' if way else ''}{head}" for way in ways for head in ("dlib, clear", "dlib, hidden", "pixels")]
     print("| style |", " | ".join(heads), "|\n" + "|---" * (len(heads) + 1) + "|")
     table = {"not hidden": attacks(data, plain, clear)}
@@ -330,7 +329,6 @@ def main() -> None:
     parser.add_argument("--people", type=int, help="look up this many only")
     parser.add_argument("--style", action="append", choices=list(STYLES), help="only these")
     parser.add_argument("--surroundings", action="store_true", help="leave what is around the hidden place as it is")
-    parser.add_argument("--deblur", type=Path, metavar="ONNX", help="also after this deblurring network")
     parser.add_argument("--pairs", action="store_true", help="same or different, not hidden")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()

@@ -102,15 +102,14 @@ ROWS = (
     Row(
         procedure="plug-in-restore-deblur",
         label="De-_blur...",
-        blurb="Sharpen what motion has blurred",
+        blurb="Sharpen what motion or the focus has blurred",
         help="Sharpens the selection, or the whole layer if nothing is selected, where the camera or what it saw has "
-        "moved. " + PLAUSIBLE,
+        "moved, or was out of focus. " + PLAUSIBLE,
         doing="De-blur",
         layer_name="De-blurred",
         task="deblur",
         methods=(
             ("blurnet", "Fast network", "A compact network of our own"),
-            ("deblurgan", "DeblurGAN", "DeblurGAN (Kupyn et al. 2018): slower"),
         ),
         has_strength=True,
         nothing_found="Nothing to sharpen was found{where}. The image is unchanged.",

@@ -48,7 +48,7 @@ def test_every_case_ran(results: dict[Case, Any]) -> None:
     assert len(NAMES) == len(results) > 20
 
 
-@pytest.mark.parametrize("task", ["demosaic", "derain"])
+@pytest.mark.parametrize("task", ["demosaic", "derain", "deblur"])
 def test_pixels_are_those_of_the_library(results: dict[Case, Any], session: Session, task: str) -> None:
     before, after = (
         np.fromfile(session.folder / f"{task}.{end}", np.uint8).reshape(HEIGHT, WIDTH, 3) for end in ("in", "out")
@@ -127,6 +127,7 @@ CORNER = "(gimp-image-select-rectangle image CHANNEL-OP-REPLACE 0 0 30 30)"
         ("plug-in-restore-demosaic", '#:method "bicubic" #:output "in-place"', MOSAIC, 1),
         ("plug-in-restore-demosaic", "#:measure FALSE #:block-size 6.5 #:use-selection TRUE", CORNER, 2),
         ("plug-in-restore-derain", '#:strength 0.5 #:output "new-layer" #:use-selection FALSE', MOSAIC, 2),
+        ("plug-in-restore-deblur", '#:method "blurnet" #:output "in-place"', MOSAIC, 1),
         ("plug-in-restore-find-mosaics", '#:operation "replace"', "", 1),
         ("plug-in-restore-remove-object", "", MOSAIC, 2),
         ("plug-in-restore-remove-object", '#:method "patches" #:seed 7 #:output "in-place"', MOSAIC, 1),

@@ -23,6 +23,7 @@ if importlib.util.find_spec("torch") is None and os.environ.get("REQUIRE_TORCH")
     pytest.skip("needs the extra `train`", allow_module_level=True)
 
 import torch
+import torch_tests
 from torch import nn
 
 from restore_plugin.networks.cellnet import CellNet
@@ -135,15 +136,7 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(module, "HELD_OUT", 2)
 
 
-@pytest.fixture(autouse=True)
-def calm() -> Any:
-    """One thread, as two that wait for each other are slow beside others; the other tests keep theirs."""
-    torch.manual_seed(0)
-    threads, theirs = torch.get_num_threads(), cv2.getNumThreads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-    cv2.setNumThreads(theirs)
+calm = pytest.fixture(autouse=True)(torch_tests.calm)
 
 
 def test_every_recipe_is_tested_and_every_shipped_network_has_one() -> None:
@@ -155,26 +148,14 @@ def test_every_recipe_is_tested_and_every_shipped_network_has_one() -> None:
 
 @pytest.mark.parametrize("file", manifest())
 def test_parameter_count_of_shipped_networks(file: str) -> None:
-    count = sum(parameter.numel() for parameter in RECIPES[file].RECIPE.exported(NETWORKS[file]()).parameters())
-    assert count == manifest()[file]["parameters"]
+    network = RECIPES[file].RECIPE.exported(NETWORKS[file]())
+    assert torch_tests.count(network) == manifest()[file]["parameters"]
 
 
 @pytest.mark.parametrize("file", NETWORKS)
 def test_overfits_one_batch(file: str) -> None:
-    loss = RECIPES[file].RECIPE.loss
-    batch = BATCHES[file](np.random.default_rng(4))
-    network = NETWORKS[file]()
-    optimiser = torch.optim.AdamW(network.parameters(), lr=1e-3, betas=(0.9, 0.99))
-    losses = []
-    for step in range(60):
-        for group in optimiser.param_groups:
-            group["lr"] = 1e-3 * min(1, (step + 1) / 10)
-        value = loss(network, batch)
-        optimiser.zero_grad()
-        value.backward()
-        nn.utils.clip_grad_norm_(network.parameters(), 1.0)
-        optimiser.step()
-        losses.append(value.item())
+    batch, network = BATCHES[file](np.random.default_rng(4)), NETWORKS[file]()
+    losses = torch_tests.learn(network, lambda: RECIPES[file].RECIPE.loss(network, batch), 60, 1e-3)
     assert np.mean(losses[-3:]) < 0.6 * losses[0], losses[::10]
 
 
@@ -196,7 +177,7 @@ def test_mosaic_finder_answers_at_a_quarter(size: tuple[int, int]) -> None:
 def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("pictures")
     random = np.random.default_rng(1)
-    for name in ("photos/cq100", "faces/caltech"):
+    for name in ("photos/cq100", "photos/gopr0477", "faces/caltech"):
         (folder / name).mkdir(parents=True)
         for number in range(6):
             cv2.imwrite(str(folder / name / f"{number}.png"), drawn(random))

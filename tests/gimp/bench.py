@@ -28,8 +28,8 @@ MOSAIC: Box = (48, 40, 64, 48)
 BLOCK = 8
 RGB, GREY = Gimp.ImageBaseType.RGB, Gimp.ImageBaseType.GRAY
 U8 = Gimp.Precision.U8_NON_LINEAR
-DEMOSAIC, DERAIN, FIND, REMOVE = (
-    f"plug-in-restore-{name}" for name in ("demosaic", "derain", "find-mosaics", "remove-object")
+DEMOSAIC, DERAIN, DEBLUR, FIND, REMOVE = (
+    f"plug-in-restore-{name}" for name in ("demosaic", "derain", "deblur", "find-mosaics", "remove-object")
 )
 SUCCESS, FAILED = Gimp.PDBStatusType.SUCCESS, Gimp.PDBStatusType.EXECUTION_ERROR
 FOLDER = Path(os.environ["RESTORE_TEST_FOLDER"])

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from bench import (
+    DEBLUR,
     DEMOSAIC,
     DERAIN,
     FOLDER,
@@ -140,7 +141,7 @@ def another_colour_space() -> None:
 def as_the_library_does() -> None:
     """Leaves files for the host to compare: what went in, and what came out."""
     box = (0, 0, WIDTH, HEIGHT)
-    for task, procedure in (("demosaic", DEMOSAIC), ("derain", DERAIN)):
+    for task, procedure in (("demosaic", DEMOSAIC), ("derain", DERAIN), ("deblur", DEBLUR)):
         image, layer = make_image()
         (FOLDER / f"{task}.in").write_bytes(encoded(layer, in_space("R'G'B' u8", layer), box))
         done(procedure, image, layer, output="in-place")
