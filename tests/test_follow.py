@@ -402,6 +402,32 @@ def test_a_faint_face_is_worth_a_look() -> None:
     assert doubts(film.follow(range(20), score=0.65)) == {}
 
 
+def trail_of(film: Film, seen: Collection[int], faint: bool) -> Trail:
+    trail = Trail(mixed=faint, faint=faint)
+    for frame in seen:
+        trail.add(frame, quad_of(film.boxes(0)[frame]), 0.9)
+    return trail
+
+
+def followed(film: Film, *trails: Trail) -> list[Trail]:
+    follower = Follower(cast(Any, film.finder), cast(Any, film.describer), {}, film.scan)
+    return follower.follow(Video(lambda: (), film.shown, RATE), trails, set())[0]
+
+
+@pytest.mark.parametrize(("faint", "to_either_side"), [(True, HOLD), (False, 20)])
+def test_what_may_be_no_face_is_not_followed_far(faint: bool, to_either_side: int) -> None:
+    film = Film(50, [still])
+    (whole,) = followed(film, trail_of(film, range(20, 30), faint))
+    assert whole.frames == list(range(20 - to_either_side, 30 + to_either_side))
+
+
+@pytest.mark.parametrize(("faint", "to"), [(True, 40), (False, 20)])
+def test_no_trail_ends_at_what_may_be_no_face(faint: bool, to: int) -> None:
+    film = Film(40, [still])
+    whole, _ = followed(film, trail_of(film, range(10), False), trail_of(film, range(20, 25), faint))
+    assert whole.frames == list(range(to))
+
+
 # --- several faces, and what is asked for
 
 

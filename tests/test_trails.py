@@ -1,6 +1,7 @@
 """Faces of single frames linked into trails, with sightings drawn by hand."""
 
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -165,6 +166,79 @@ def test_faces_that_cross_are_parted(px_a_frame: int, lower_px: int, hidden_from
             sides |= {(next(iter(held)), frame < 40) for frame in trail.frames if frame != 40}
     assert sides == {(which, before) for which in ("front", "behind") for before in (True, False)}
     assert set(given) == {(frame, region.box) for frame, regions in frames for region in regions}  # none is lost
+
+
+def test_faces_that_cross_dimly_are_not_lost() -> None:
+    """While one is half behind the other it is not seen for sure: that piece is kept as long as it is short."""
+    frames: Frames = []
+    dim: set[tuple[int, Box]] = set()
+    for frame in range(81):
+        front, behind = face(500 + 3 * (frame - 40)), face(500 - 3 * (frame - 40), 115)
+        if covered := front.box.intersect(behind.box).area / behind.box.area:
+            behind = replace(behind, confidence=0.4)
+            dim.add((frame, behind.box))
+        frames.append((frame, [front, behind] if covered <= 0.7 else [front]))
+        dim -= {(frame, behind.box)} if covered > 0.7 else set()
+    trails = link_faces(frames, ())
+    given = {
+        (frame, Box.between(*map(int, quad)))
+        for each in trails
+        for frame, quad in zip(each.frames, each.quads, strict=True)
+    }
+    assert dim <= given
+
+
+def out_from_behind(frame: int) -> Region:
+    """Beside a face at 300 it comes out doubtfully, is gone again, and is seen for sure only later."""
+    return face(390 + 6 * frame, score=0.2 if frame < 10 else 0.9)
+
+
+BESIDE = [*range(3, 7), *range(12, 20)]
+
+
+def linked_beside(
+    at: Callable[[int], Region] = out_from_behind, seen: Sequence[int] = BESIDE, cut: int = 0
+) -> list[Trail]:
+    frames: Frames = [(frame, [face(300), at(frame)] if frame in seen else [face(300)]) for frame in range(20)]
+    return link_faces(frames, [cut] if cut else ())
+
+
+def test_who_comes_out_from_behind_a_face_for_a_moment() -> None:
+    front, faint, sure = linked_beside()
+    assert (front.frames, faint.frames, sure.frames) == (list(range(20)), BESIDE[:4], BESIDE[4:])
+    np.testing.assert_array_equal(np.stack(faint.quads), quads(*(out_from_behind(frame) for frame in BESIDE[:4])))
+    assert (front.faint, faint.faint, sure.faint) == (False, True, False)
+    assert faint.mixed  # nobody's for sure
+
+
+@pytest.mark.parametrize(
+    "found",
+    [
+        lambda: linked_beside(seen=BESIDE[:4]),  # no face was there before or is there next
+        lambda: linked_beside(seen=BESIDE[:2] + BESIDE[4:]),  # too few
+        lambda: linked_beside(seen=[0, 3, 7, *BESIDE[4:]]),  # too few on end
+        lambda: linked_beside(cut=9),
+        lambda: linked_beside(lambda frame: replace(out_from_behind(frame), confidence=0.15 if frame < 10 else 0.9)),
+        lambda: linked_beside(
+            lambda frame: face(390 + 6 * frame, 100 if frame >= 10 else 260, 0.2 if frame < 10 else 0.9)
+        ),
+        lambda: linked_beside(lambda frame: face(600 + 6 * frame, score=0.2 if frame < 10 else 0.9)),  # beside nobody
+    ],
+)
+def test_doubtful_sightings_are_no_face_elsewhere(found: Callable[[], list[Trail]]) -> None:
+    trails = found()
+    assert not any(trail.faint for trail in trails)
+    assert min(score for trail in trails for score in trail.scores) == 0.9
+
+
+def test_what_is_doubtful_for_long_is_no_face() -> None:
+    def at(frame: int) -> Region:
+        return face(390, score=0.2 if frame < 50 else 0.9)
+
+    for begins, faint in ((20, 0), (35, 1)):
+        frames: Frames = [(frame, [face(300), at(frame)] if frame >= begins else [face(300)]) for frame in range(60)]
+        frames[50:54] = [(frame, [face(300)]) for frame in range(50, 54)]
+        assert sum(trail.faint for trail in link_faces(frames, (), TrailOptions(gap=25))) == faint
 
 
 def test_likely_pairs_come_first() -> None:

@@ -136,7 +136,8 @@ class Follower:
         seen: dict[int, list[tuple[int, Quad]]] = {}
         for number, trail in enumerate(trails):
             for index, quad in zip(trail.frames, trail.quads, strict=True):
-                seen.setdefault(index, []).append((number, quad))
+                if not trail.faint:  # it may be no face: no other one ends at it
+                    seen.setdefault(index, []).append((number, quad))
 
         def elsewhere(number: int) -> Taken:
             """Whether another trail's sighting covers a box: then this one need not go on."""
@@ -154,7 +155,8 @@ class Follower:
                 walking.clear()
             memory.append(kept)
             for number, walker in list(walking.items()):
-                if walker.step(kept):
+                far = trails[number].faint and frame.index - trails[number].frames[-1] > hold
+                if not far and walker.step(kept):
                     after[number].append(walker.last)
                 else:
                     del walking[number]
@@ -166,7 +168,7 @@ class Follower:
                 walker = Walker(
                     self, trail.quads[0], -velocity(trail, first=True), kept, hold, reach, elsewhere(number)
                 )
-                before[number] = walker.walk(back[1:])
+                before[number] = walker.walk(back[1 : hold + 1] if trail.faint else back[1:])
                 oldest = memory[0].index
                 forgotten = walker.last[0] == oldest and oldest > 0 and oldest not in new_shots
                 if walker.lost or forgotten:

@@ -2,7 +2,8 @@
 
 Linked by place and movement alone, as in ByteTrack (Zhang et al. 2022): sure sightings first, then doubtful ones for
 faces that are already followed. Where two faces come over each other, and at cuts, trails end and others begin: who is
-who is then told by recognition, or stays unknown.
+who is then told by recognition, or stays unknown. Who looks out from behind somebody for a few frames is never seen for
+sure: there, doubtful sightings on end are a trail as well, if a face was last seen there, or is seen there next.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 import bisect
 import itertools
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TypeAlias
 
 import numpy as np
@@ -34,18 +35,23 @@ class TrailOptions:
     furthest: float = 2.0  # and no farther
     size_ratio: float = 1.7  # sizes that may be the same face's
     crossing: float = 0.15  # intersection over the smaller box from which on two faces may be mistaken
+    faint: float = 0.1  # score that counts beside a face: somebody may come out from behind it, or go there
+    faint_best: float = 0.175  # score of its best sighting that makes a faint trail, half of `sure`
+    faint_shortest: int = 3  # sightings that make one which did not begin with a sure sighting
+    faint_gap: int = 2  # frames from one of these to the next without any, at most
 
 
 @dataclass
 class Trail:
-    """One face: its boxes (x0, y0, x1, y1 in px), frames growing. `mixed`: it may
-    be two people's."""
+    """One face: its boxes (x0, y0, x1, y1 in px), frames growing. `mixed`: it may be two people's. `faint`: it is taken
+    for a face only because of the trail before or after it."""
 
     frames: list[int] = field(default_factory=list)
     quads: list[Quad] = field(default_factory=list)
     scores: list[float] = field(default_factory=list)
     origins: list[str] = field(default_factory=list)
     mixed: bool = False
+    faint: bool = False
     name: Name = field(default_factory=Name)
     doubts: dict[int, str] = field(default_factory=dict)  # by frame: why a person should look at it
 
@@ -87,6 +93,7 @@ def link_faces(sightings: Sightings, cuts: Collection[int], options: TrailOption
     shots, shot = sorted(cuts), 0
     active: list[Trail] = []
     done: list[Trail] = []
+    doubtful: list[tuple[int, list[Region]]] = []  # sightings that went to no trail, though there is a face beside them
     for frame, regions in sightings:
         if (now := bisect.bisect_right(shots, frame)) != shot:
             done += active
@@ -95,19 +102,65 @@ def link_faces(sightings: Sightings, cuts: Collection[int], options: TrailOption
         active = [trail for trail in active if frame - trail.frames[-1] <= options.gap]
         left = assign(active, frame, [each for each in regions if each.confidence >= options.sure], options)
         waiting = [trail for trail in active if trail.frames[-1] != frame]
-        assign(waiting, frame, [each for each in regions if each.confidence < options.sure], options)
+        rest = assign(waiting, frame, [each for each in regions if each.confidence < options.sure], options)
+        if beside := [each for each in rest if each.confidence >= options.faint and is_near(each, active, options)]:
+            doubtful.append((frame, beside))
         for region in left:
             trail = Trail()
             trail.add(frame, quad_of(region.box), region.confidence)
             active.append(trail)
         active, ended = parted(active, frame, options)
         done += ended
-    kept = [
-        trail
-        for trail in done + active
-        if max(trail.scores) >= (options.surest if len(trail.frames) >= options.shortest else options.alone)
-    ]
-    return sorted(kept, key=lambda trail: trail.frames[0])
+    ended = done + active
+    faces = [trail for trail in ended if is_face(trail, options)]
+    faint = [trail for trail in ended if not is_face(trail, options)]
+    for _, of_a_shot in itertools.groupby(doubtful, lambda entry: bisect.bisect_right(shots, entry[0])):
+        faint += faint_trails(of_a_shot, options)
+    faces += [replace(trail, mixed=True, faint=True) for trail in faint if belongs(trail, faces, shots, options)]
+    return sorted(faces, key=lambda trail: trail.frames[0])
+
+
+def is_face(trail: Trail, options: TrailOptions) -> bool:
+    """Whether its sightings are enough by themselves."""
+    return max(trail.scores) >= (options.surest if len(trail.frames) >= options.shortest else options.alone)
+
+
+def is_near(region: Region, trails: Sequence[Trail], options: TrailOptions) -> bool:
+    """Whether it is as large as a face that was seen lately, and so near that it may be this one or behind it."""
+    quad = quad_of(region.box)
+    return any(likeness(quad, trail.quads[-1], options.gap, options) > 0 for trail in trails)
+
+
+def faint_trails(doubtful: Sightings, options: TrailOptions) -> list[Trail]:
+    """Doubtful sightings of one shot, linked to each other."""
+    active: list[Trail] = []
+    done: list[Trail] = []
+    for frame, regions in doubtful:
+        done += [trail for trail in active if frame - trail.frames[-1] > options.faint_gap + 1]
+        active = [trail for trail in active if frame - trail.frames[-1] <= options.faint_gap + 1]
+        for region in assign(active, frame, regions, options):
+            trail = Trail()
+            trail.add(frame, quad_of(region.box), region.confidence)
+            active.append(trail)
+    return [trail for trail in done + active if len(trail.frames) >= options.faint_shortest]
+
+
+def belongs(faint: Trail, faces: Sequence[Trail], shots: Sequence[int], options: TrailOptions) -> bool:
+    """Whether a short faint trail begins where a face would be that was seen before, or ends where one is seen next. It
+    is short: what is doubtful for long is likely no face."""
+
+    def follows(one: Trail, other: Trail) -> bool:
+        last, first = one.frames[-1], other.frames[0]
+        in_time = last <= first <= last + options.gap
+        if not in_time or bisect.bisect_right(shots, last) != bisect.bisect_right(shots, first):
+            return False
+        return likeness(other.quads[0], one.expected(first), max(0, first - last - 1), options) > 0
+
+    return (
+        max(faint.scores) >= options.faint_best
+        and faint.frames[-1] - faint.frames[0] <= options.gap
+        and any(follows(face, faint) or follows(faint, face) for face in faces)
+    )
 
 
 def assign(trails: Sequence[Trail], frame: int, regions: Sequence[Region], options: TrailOptions) -> list[Region]:
@@ -166,7 +219,7 @@ def filled(
 ) -> Trail:
     """The trail with every frame from its first to its last: seen, between, and beyond its ends. `between`: by frame,
     one place or two. Frames on end that have two are in the trail twice: first all of one way, then the other."""
-    whole = Trail(mixed=trail.mixed, doubts=trail.doubts)
+    whole = Trail(mixed=trail.mixed, faint=trail.faint, doubts=trail.doubts)
     for frame, quad, score in sorted(before, key=lambda entry: entry[0]):
         whole.add(frame, quad, score, BEYOND)
     for at, frame in enumerate(trail.frames):
