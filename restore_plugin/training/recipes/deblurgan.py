@@ -43,7 +43,7 @@ def loss(network: nn.Module, batch: loop.Batch) -> Tensor:
     critic: Any = network.critic
     found = picture + network(picture).float()
     adversarial = critic_loss(critic, found, truth) - judged(critic, found)
-    return blurnet.distance(found - truth) + ADVERSARIAL * adversarial
+    return blurnet.distances(found - truth).mean() + ADVERSARIAL * adversarial
 
 
 def validator(library: data.Library, folder: Path) -> Callable[[nn.Module], dict[str, Any]]:
