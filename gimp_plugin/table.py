@@ -108,9 +108,7 @@ ROWS = (
         doing="De-blur",
         layer_name="De-blurred",
         task="deblur",
-        methods=(
-            ("blurnet", "Fast network", "A compact network of our own"),
-        ),
+        methods=(("blurnet", "Fast network", "A compact network of our own"),),
         has_strength=True,
         nothing_found="Nothing to sharpen was found{where}. The image is unchanged.",
     ),
