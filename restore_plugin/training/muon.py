@@ -1,8 +1,8 @@
 """Muon: momentum whose every step is made orthogonal, for the kernels of plain convolutions.
 
 A step of gradient descent is made of few directions; with all singular values of a kernel's step set to about one
-(Jordan et al. 2024), the rare directions are learned as fast as the common ones. BlurNet needed a fifth of AdamW's
-steps to come as far. Biases, heads and tails are stepped as AdamW does (Loshchilov & Hutter 2019).
+(Jordan et al. 2024), the rare directions are learned as fast as the common ones. Biases, heads and tails are stepped as
+AdamW does (Loshchilov & Hutter 2019).
 """
 
 from __future__ import annotations
