@@ -165,7 +165,7 @@ class Slow:
 
 
 @pytest.mark.parametrize("dtype", NAMES)
-@pytest.mark.parametrize("task", ["demosaic", "derain", "deblur"])
+@pytest.mark.parametrize("task", ["demosaic", "derain"])
 @pytest.mark.parametrize("where", ["mask", "all"])
 def test_as_the_library(client: Worker, dtype: str, task: str, where: str) -> None:
     picture, mask = scene(dtype), marked() if where == "mask" else None
