@@ -111,7 +111,8 @@ def test_lower_precisions_are_within_their_tolerance(engine_name: str, path: Pat
     with opened:
         errors = check.check(opened, path)
     assert opened.precision == precision
-    assert 1e-5 < errors.largest < check.LARGEST[precision] * 0.75  # computed so, and with room to spare
+    room = 0.75 if path.stem == "blurnet" else 0.5  # its answer to the stored noise is small: errors are more beside it
+    assert 1e-5 < errors.largest < check.LARGEST[precision] * room  # computed so, and with room to spare
 
 
 @pytest.mark.parametrize("size", SIZES, ids=str)
