@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 from engines.contract import (
     PRECISIONS,
+    STREAMS,
     Arrays,
     Backend,
     Engine,
@@ -193,25 +194,27 @@ def open_engine(
     profile: Profile | None = None,
     tell: Tell | None = None,
     deterministic: bool = False,
+    streams: int = 1,
 ) -> Engine:
     """Open the network in an ONNX file. Raises EngineError.
 
     `engine`: "auto", "NAME" or "NAME:device"; one asked for by name never falls back. `precision`: auto, fp32, fp16 or
     bf16. `tell` gets a sentence about what was chosen and why, and about all that did not go as it should.
     `deterministic`: one backend for good; without it, auto answers with the fastest that is ready while it builds a
-    faster one in the background.
+    faster one in the background. `streams`: so many calls come side by side; OpenVINO on a CPU shares its cores out
+    among them, which is faster for small networks.
     """
     first, *others = choices(engine, precision)
     if not others:
-        return _first_of([first], path, profile, tell)
+        return _first_of([first], path, profile, tell, streams)
     say = tell or quiet
     try:
         if deterministic or is_ready(first, path, profile=profile):
-            return _first_of([first], path, profile, tell)
+            return _first_of([first], path, profile, tell, streams)
     except EngineError as error:
         say(f"{first.backend} was passed over: {error}")
-        return _first_of(others, path, profile, tell)
-    now = _first_of(others, path, profile, tell)
+        return _first_of(others, path, profile, tell, streams)
+    now = _first_of(others, path, profile, tell, streams)
     say(f"building {first.backend} for {first.device} in {first.precision} meanwhile")
     return _switching(now, first, path, profile, tell)
 
@@ -220,7 +223,7 @@ def quiet(text: str) -> None:
     """For callers that want to hear nothing; the cache then uses Python's warnings."""
 
 
-def _first_of(candidates: list[Choice], path: Path, profile: Profile | None, tell: Tell | None) -> Engine:
+def _first_of(candidates: list[Choice], path: Path, profile: Profile | None, tell: Tell | None, streams: int) -> Engine:
     """The first that opens without a build, or else the last one; the last one's error is the caller's."""
     say = tell or quiet
     *before, last = candidates
@@ -228,13 +231,13 @@ def _first_of(candidates: list[Choice], path: Path, profile: Profile | None, tel
         try:
             if not is_ready(choice, path, profile=profile):
                 continue  # the first one is being built already
-            opened = open_choice(choice, path, profile=profile, tell=tell)
+            opened = open_choice(choice, path, profile=profile, tell=tell, streams=streams)
         except EngineError as error:
             say(f"{choice.backend} was passed over: {error}")
             continue
         say(str(choice))
         return opened
-    opened = open_choice(last, path, profile=profile, tell=tell)
+    opened = open_choice(last, path, profile=profile, tell=tell, streams=streams)
     say(str(last))
     return opened
 
@@ -269,6 +272,7 @@ def open_choice(
     cache: Cache | None = None,
     build_seconds: float | None = None,
     stop: threading.Event | None = None,
+    streams: int = 1,
 ) -> Engine:
     """One of `choices`, built if need be, and checked. `stop`, set from elsewhere, ends a build. Raises EngineError."""
     from engines.building import BUILD_SECONDS, build_apart
@@ -277,6 +281,8 @@ def open_choice(
 
     row, backend = ENGINES[choice.backend], backend_of(choice.backend)
     target = Target(choice.device, choice.precision, profile)
+    if streams > 1 and not backend.builds:  # what is built is the same for one
+        target = replace(target, options=((STREAMS, str(streams)),))
 
     def accept(built: bytes) -> tuple[Engine, dict[str, float] | None]:
         engine = backend.load(path, built, target)

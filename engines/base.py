@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from abc import ABC, abstractmethod
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self
@@ -26,21 +27,27 @@ class Input:
 
 
 class SerialEngine(ABC):
-    """An engine (see contract) whose calls run one after another, in the order in which they came to the lock.
+    """An engine (see contract) whose calls run one after another.
 
     Each call uses the whole device anyway; two at once would only need more memory. `submit` queues: the caller goes on
-    while the device computes.
+    while the device computes. An engine that computes `streams` calls side by side says so.
     """
 
     name = ""
 
     def __init__(
-        self, device: str, precision: str, inputs: dict[str, Input], lock: threading.Lock | None = None
+        self,
+        device: str,
+        precision: str,
+        inputs: dict[str, Input],
+        turns: threading.Semaphore | None = None,
+        streams: int = 1,
     ) -> None:
         self.device = device
         self.precision = precision
         self.inputs = inputs
-        self._lock = lock or threading.Lock()
+        self._turns = turns or threading.Semaphore(streams)  # given: shared with other engines
+        self._streams = streams
         self._queue = ThreadPoolExecutor(1, thread_name_prefix=self.name)
         self._closed = False
 
@@ -54,7 +61,7 @@ class SerialEngine(ABC):
 
     def run(self, inputs: Arrays) -> dict[str, npt.NDArray[Any]]:
         ready = self._checked(inputs)
-        with self._lock:
+        with self._turns:
             if self._closed:
                 raise EngineError(f"the engine {self.name} was closed and cannot run")
             try:
@@ -73,7 +80,9 @@ class SerialEngine(ABC):
 
     def close(self) -> None:
         self._queue.shutdown()
-        with self._lock:
+        with ExitStack() as all_turns:
+            for _ in range(self._streams):
+                all_turns.enter_context(self._turns)
             if not self._closed:
                 self._closed = True
                 self._release()

@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 Arrays: TypeAlias = Mapping[str, npt.NDArray[Any]]
 Shape: TypeAlias = tuple[int, ...]
+STREAMS = "streams"  # a Target's option: how many calls are to be computed side by side
 PRECISIONS = ("auto", "fp32", "fp16", "bf16")
 
 

@@ -14,7 +14,7 @@ import numpy.typing as npt
 import openvino
 
 from engines.base import Input, SerialEngine
-from engines.contract import Engine, EngineError, Target, UnknownEngine
+from engines.contract import STREAMS, Engine, EngineError, Target, UnknownEngine
 
 # what a device says it computes in, as we name it; int8 needs another network
 PRECISIONS = {"FP32": "fp32", "FP16": "fp16", "BF16": "bf16"}
@@ -26,8 +26,9 @@ HINTS = {"fp32": "f32", "fp16": "f16", "bf16": "bf16"}
 _ = openvino.Tensor(np.zeros(1, np.float32)).data
 
 # One inference at a time on a device, whatever the network: OpenVINO splits each over all cores, and two at once took
-# 1.5 to 3 times as long as one after the other (2 cores). Two streams (NUM_STREAMS) were no faster than that either.
-RUNNING: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)
+# 1.5 to 3 times as long as one after the other (2 cores). Streams share the cores out among calls instead. For most
+# networks that is no faster; small ones that are called often lose less time to splitting.
+RUNNING: defaultdict[str, threading.Semaphore] = defaultdict(lambda: threading.Semaphore(1))
 
 
 class OpenVinoBackend:
@@ -63,16 +64,20 @@ class OpenVinoBackend:
                 f"expected a precision that openvino computes in on this {device}, {' or '.join(can)}, "
                 f"got {target.precision}"
             )
-        return OpenVinoEngine(onnx, device, target.precision)
+        streams = int(dict(target.options).get(STREAMS, 1)) if device == "CPU" else 1
+        return OpenVinoEngine(onnx, device, target.precision, streams)
 
 
 class OpenVinoEngine(SerialEngine):
-    """One compiled network, one request: every new request would allocate its own tensors, gigabytes in a long run."""
+    """One compiled network, one request a stream: every new request would allocate its own tensors, gigabytes in a long
+    run."""
 
     name = "openvino"
 
-    def __init__(self, path: Path, device: str = "CPU", precision: str = "fp32") -> None:
+    def __init__(self, path: Path, device: str = "CPU", precision: str = "fp32", streams: int = 1) -> None:
         settings = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": HINTS[precision]}
+        if streams > 1:
+            settings["NUM_STREAMS"] = str(streams)
         if device == "CPU":
             # each region's size leaves compiled code behind, of which a long video needs only the latest
             settings["CPU_RUNTIME_CACHE_CAPACITY"] = "64"
@@ -80,19 +85,23 @@ class OpenVinoEngine(SerialEngine):
             settings["ENABLE_CPU_PINNING"] = "NO"
         try:
             self._model = core().compile_model(str(path), device, settings)
-            self._request = self._model.create_infer_request()
+            self._requests = [self._model.create_infer_request() for _ in range(streams)]
             asked = {port.get_any_name(): input_of(port) for port in self._model.inputs}
             self._outputs = [port.get_any_name() for port in self._model.outputs]
         except RuntimeError as error:
             raise EngineError(f"OpenVINO could not load {path} on {device}: {what_failed(error)}") from error
-        super().__init__(device.lower(), precision, asked, RUNNING[device])
+        super().__init__(device.lower(), precision, asked, RUNNING[device] if streams == 1 else None, streams)
 
     def _infer(self, inputs: dict[str, npt.NDArray[Any]]) -> dict[str, npt.NDArray[Any]]:
-        self._request.infer(inputs)
-        return {name: self._request.get_tensor(name).data.copy() for name in self._outputs}
+        request = self._requests.pop()
+        try:
+            request.infer(inputs)
+            return {name: request.get_tensor(name).data.copy() for name in self._outputs}
+        finally:
+            self._requests.append(request)
 
     def _release(self) -> None:
-        del self._request, self._model
+        del self._requests, self._model
 
     def _what_failed(self, error: Exception) -> str:
         return what_failed(error)

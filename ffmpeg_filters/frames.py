@@ -11,7 +11,7 @@ import math
 import struct
 from dataclasses import dataclass
 from fractions import Fraction
-from functools import lru_cache
+from functools import lru_cache, reduce
 from typing import Any, cast
 
 import av
@@ -221,19 +221,17 @@ class PlanesFrame:
         # a sample at the region's edge is shared with pixels outside: it moves by the share that is inside
         block_y, block_x = 1 << component.shift_y, 1 << component.shift_x
         shape = (samples.shape[0] * block_y, samples.shape[1] * block_x)
-        weight, total = np.zeros(shape, np.float32), np.zeros(shape, np.float32)
-        weight[y : y + box.height, x : x + box.width] = mask
-        total[y : y + box.height, x : x + box.width] = np.where(mask, value, 0)
-
-        def gather(values: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-            return values.reshape(samples.shape[0], block_y, samples.shape[1], block_x).sum((1, 3))
+        inside, shown = np.zeros(shape, np.float32), np.zeros(shape, np.float32)
+        inside[y : y + box.height, x : x + box.width] = mask
+        shown[y : y + box.height, x : x + box.width] = np.where(mask, value, 0)
 
         # at an odd picture's right and lower edge a block has fewer pixels
-        pixels = np.zeros(shape, np.float32)
-        pixels[: self.height - inner.y * block_y, : self.width - inner.x * block_x] = 1
-        covered, area = gather(weight), np.maximum(gather(pixels), 1)
-        old = samples.astype(np.float32)
-        new = old * (1 - covered / area) + (gather(total) * span + covered * low) / area
+        height, width = self.height - inner.y * block_y, self.width - inner.x * block_x
+        rows = np.clip(height - block_y * np.arange(samples.shape[0]), 1, block_y)
+        columns = np.clip(width - block_x * np.arange(samples.shape[1]), 1, block_x)
+        area = (rows[:, None] * columns).astype(np.float32)
+        covered = sums(inside, block_y, block_x)
+        new = samples * (1 - covered / area) + (sums(shown, block_y, block_x) * span + covered * low) / area
         touched = covered > 0
         samples[touched] = np.round(np.clip(new[touched], 0, top)).astype(samples.dtype)
 
@@ -244,3 +242,9 @@ class PlanesFrame:
         x0, y0 = box.x // block_x, box.y // block_y
         inner = Box.between(x0, y0, -(-box.right // block_x), -(-box.bottom // block_y))
         return inner, box.x - x0 * block_x, box.y - y0 * block_y
+
+
+def sums(values: npt.NDArray[np.float32], block_y: int, block_x: int) -> npt.NDArray[np.float32]:
+    """Of blocks of (block_y, block_x); numpy's own `sum` over so short axes is slow."""
+    parts = [values[y::block_y, x::block_x] for y in range(block_y) for x in range(block_x)]
+    return reduce(np.add, parts)

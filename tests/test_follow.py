@@ -125,7 +125,7 @@ class Film:
             )
             for index in range(self.frames)
         ]
-        follower = Follower(cast(Any, self.finder), cast(Any, self.describer), {}, self.scan)
+        follower = Follower(cast(Any, self.finder), lambda: cast(Any, self.describer), {}, self.scan)
         return dict(follower.link(Video(lambda: sightings, self.shown, RATE)))
 
 

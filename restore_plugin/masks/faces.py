@@ -92,7 +92,7 @@ class FaceFinder:
         ]
 
     def link(self, video: Video) -> Sightings:
-        return Follower(self, self.describer, self.known, self.options).link(video)
+        return Follower(self, lambda: self.describer, self.known, self.options).link(video)
 
     def portraits(self) -> Iterator[tuple[str, npt.NDArray[np.float32]]]:
         """Names and descriptors of the portraits. Raises InputError for one without a single face."""

@@ -11,8 +11,9 @@ from __future__ import annotations
 import itertools
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import cv2
 import numpy as np
@@ -34,8 +35,10 @@ if TYPE_CHECKING:
 SURE = 0.8  # score from which on a box covers its face: so it was with all 1796 such boxes in benchmarks/face_clips.py
 APART = 0.2  # of the smaller of two boxes may be common to two people side by side
 READ_AHEAD = 4  # frames
+AT_ONCE, MOST_PENDING = 2, 8  # faces that are followed side by side, and that wait for it
 RESIZED = 1.4  # a face that is not seen for sure does not grow or shrink by more: what flows may not be the face
 Step = tuple[int, Quad, float]  # frame, box, score of the finder (0: not seen)
+Result = TypeVar("Result")
 Taken = Callable[[int, Quad], bool]  # frame, box
 
 
@@ -63,25 +66,30 @@ class FollowOptions:
 
 
 class Follower:
-    """`link` of the face finder. `known`: descriptors of portraits by name."""
+    """`link` of the face finder. `opened`: opens what recognises faces. `known`: descriptors of portraits by name."""
+
+    describer: Describer
 
     def __init__(
         self,
         finder: FaceFinder,
-        describer: Describer,
+        opened: Callable[[], Describer],
         known: Mapping[str, Descriptor],
         scan: ScanOptions,
         options: FollowOptions = FollowOptions(),
     ) -> None:
-        self.finder, self.describer, self.known, self.scan, self.options = finder, describer, known, scan, options
+        self.finder, self.opened, self.known, self.scan, self.options = finder, opened, known, scan, options
 
     def link(self, video: Video) -> Iterator[tuple[int, list[Region]]]:
-        new_shots = cuts(video.frames())
-        gap = round(min(self.options.memory_seconds * video.rate, self.options.memory_frames) / 2)
-        trails = link_faces(video.candidates(), new_shots, TrailOptions(gap=max(4, gap)))
-        if not trails:
-            return
-        whole, described, size_px = self.follow(video, trails, set(new_shots))
+        with ThreadPoolExecutor(AT_ONCE, "following") as pool:
+            opening = pool.submit(self.opened)  # looking for cuts leaves a core idle
+            new_shots = cuts(video.frames())
+            gap = round(min(self.options.memory_seconds * video.rate, self.options.memory_frames) / 2)
+            trails = link_faces(video.candidates(), new_shots, TrailOptions(gap=max(4, gap)))
+            if not trails:
+                return
+            self.describer = opening.result()
+            whole, described, size_px = self.follow(video, trails, set(new_shots), pool)
         for trail, name in zip(whole, name_people(described, together(whole), self.known), strict=True):
             trail.name = name
         yield from self.covers(whole, size_px)
@@ -113,16 +121,16 @@ class Follower:
             yield frame, regions
 
     def follow(
-        self, video: Video, trails: Sequence[Trail], new_shots: set[int]
+        self, video: Video, trails: Sequence[Trail], new_shots: set[int], pool: Executor
     ) -> tuple[list[Trail], list[Descriptors], tuple[int, int]]:
         """Whole trails, the descriptors of each (n, 128), and the picture's (width, height)."""
         reach = max(4, round(min(self.options.memory_seconds * video.rate, self.options.memory_frames)))
         hold = max(3, round(self.options.hold_seconds * video.rate))
         memory: deque[Kept] = deque(maxlen=reach + 1)
         wanted = self.best_sightings(trails)
-        descriptors: list[list[Descriptor]] = [[] for _ in trails]
-        between: list[dict[int, list[Place]]] = [{} for _ in trails]
-        before: list[list[Step]] = [[] for _ in trails]
+        descriptors: list[list[Future[Descriptor | None]]] = [[] for _ in trails]
+        between: list[list[Future[dict[int, list[Place]]]]] = [[] for _ in trails]
+        before: dict[int, Future[list[Step]]] = {}
         after: list[list[Step]] = [[] for _ in trails]
         starts: dict[int, list[int]] = {}
         gaps: dict[int, list[tuple[int, int]]] = {}  # by the frame after the gap: trail, place of the sighting before
@@ -146,6 +154,16 @@ class Follower:
                 for other, place in seen.get(index, ())
             )
 
+        pending: deque[Future[Any]] = deque()
+
+        def later(work: Callable[..., Result], *given: Any) -> Future[Result]:
+            """Side by side with what comes after; not many at once, as each holds frames."""
+            while len(pending) >= MOST_PENDING:
+                pending.popleft().result()
+            future = pool.submit(work, *given)
+            pending.append(future)
+            return future
+
         walking: dict[int, Walker] = {}
         size_px = (0, 0)
         for frame, kept in ahead(((frame, keep(frame, self.options.longest)) for frame in video.frames()), READ_AHEAD):
@@ -154,48 +172,56 @@ class Follower:
                 memory.clear()
                 walking.clear()
             memory.append(kept)
-            for number, walker in list(walking.items()):
-                far = trails[number].faint and frame.index - trails[number].frames[-1] > hold
-                if not far and walker.step(kept):
+            for number in [n for n in walking if trails[n].faint and frame.index - trails[n].frames[-1] > hold]:
+                del walking[number]
+            stepping = {number: pool.submit(walker.step, kept) for number, walker in walking.items()}
+            back = list(memory)[::-1]
+            is_first = back[-1].index == 0 or back[-1].index in new_shots
+            for number in starts.get(frame.index, ()):
+                trail = trails[number]
+                moves = -velocity(trail, first=True)
+                walker = Walker(self, trail.quads[0], moves, kept, hold, reach, elsewhere(number))
+                before[number] = later(self.begin, trail, walker, back[1:], is_first)
+            for number, at in gaps.get(frame.index, ()):
+                between[number].append(later(self.bridge, trails[number], at, back[::-1]))
+            for number, at in wanted.get(frame.index, ()):
+                trail = trails[number]
+                descriptors[number].append(later(self.describe, frame, trail.quads[at], trail.scores[at]))
+            for number, stepped in stepping.items():
+                walker = walking[number]
+                if stepped.result():
                     after[number].append(walker.last)
                 else:
                     del walking[number]
                     if walker.lost:
                         trails[number].doubts[walker.last[0]] = ENDED_INSIDE
-            back = list(memory)[::-1]
-            for number in starts.get(frame.index, ()):
-                trail = trails[number]
-                walker = Walker(
-                    self, trail.quads[0], -velocity(trail, first=True), kept, hold, reach, elsewhere(number)
-                )
-                before[number] = walker.walk(back[1 : hold + 1] if trail.faint else back[1:])
-                oldest = memory[0].index
-                forgotten = walker.last[0] == oldest and oldest > 0 and oldest not in new_shots
-                if walker.lost or forgotten:
-                    trail.doubts[walker.last[0]] = BEGAN_INSIDE
-            for number, at in gaps.get(frame.index, ()):
-                trail = trails[number]
-                between[number].update(
-                    self.bridge(trail, at, [each for each in memory if each.index >= trail.frames[at]])
-                )
             for number in ends.get(frame.index, ()):
                 trail = trails[number]
                 walking[number] = Walker(self, trail.quads[-1], velocity(trail), kept, hold, reach, elsewhere(number))
-            for number, at in wanted.get(frame.index, ()):
-                descriptor = self.describe(frame, trails[number].quads[at], trails[number].scores[at])
-                if descriptor is not None:
-                    descriptors[number].append(descriptor)
+        while pending:
+            pending.popleft().result()
         for trail in trails:
             best = max(range(len(trail.scores)), key=trail.scores.__getitem__)
             if trail.scores[best] < self.options.low:
                 trail.doubts.setdefault(trail.frames[best], LOW_CONFIDENCE)
-        whole = [filled(trail, between[n], before[n], after[n]) for n, trail in enumerate(trails)]
-        nothing = np.zeros((0, 128), np.float32)
-        described = [
-            np.stack(each) if each and not trail.mixed else nothing
-            for each, trail in zip(descriptors, trails, strict=True)
-        ]
+        whole, described = [], []
+        for number, trail in enumerate(trails):
+            inside: dict[int, list[Place]] = {}
+            for bridged in between[number]:
+                inside.update(bridged.result())
+            begun = before[number].result() if number in before else []
+            whole.append(filled(trail, inside, begun, after[number]))
+            known = [found for each in descriptors[number] if (found := each.result()) is not None]
+            described.append(np.stack(known) if known and not trail.mixed else np.zeros((0, 128), np.float32))
         return whole, described, size_px
+
+    def begin(self, trail: Trail, walker: Walker, back: Sequence[Kept], is_all: bool) -> list[Step]:
+        """Before the trail's first sighting, back in time; `is_all`: the last of `back` begins the shot."""
+        steps = walker.walk(back[: walker.hold] if trail.faint else back)
+        oldest = back[-1].index if back else walker.last[0]
+        if walker.lost or (walker.last[0] == oldest and not is_all):
+            trail.doubts[walker.last[0]] = BEGAN_INSIDE
+        return steps
 
     def bridge(self, trail: Trail, at: int, frames: Sequence[Kept]) -> dict[int, list[Place]]:
         """The frames between two sightings, walked from both sides; where these disagree, both places are covered."""

@@ -15,6 +15,7 @@ from restore_plugin.mosaic import CELL, FloatArray
 from restore_plugin.training.data import Picture
 
 SMALLEST_BLOCK, LARGEST_BLOCK = 4.0, 64.0
+GREY, RELIT = 0.2, 0.5  # shares of the crops without colour, and in another light
 NOISE_SCALE = 20.0  # noise in the network's condition is standard deviation ([0, 1]) times this
 
 
@@ -81,14 +82,22 @@ def compressed(picture: FloatArray, random: np.random.Generator) -> FloatArray:
     return decoded[..., ::-1].astype(np.float32) / 255.0
 
 
+def relit(crop: FloatArray, random: np.random.Generator) -> FloatArray:
+    """With another exposure, contrast and cast: few pictures are to show many lights."""
+    exposure, contrast = np.exp(random.uniform(-0.5, 0.5)), random.uniform(0.7, 1.2)
+    cast = np.exp(random.uniform(-0.1, 0.1, 3))
+    lit = 0.5 + contrast * (np.power(crop, exposure) * cast - 0.5)
+    return np.clip(lit, 0, 1).astype(np.float32)
+
+
 def make(picture: Picture, cells: int, linear_light: bool, random: np.random.Generator) -> Sample:
     """Pixelate a random crop of an RGB uint8 picture."""
     crop, y_edges, x_edges, (block_x, block_y) = random_crop(picture, cells, random)
     if random.random() < 0.5:
         crop = crop[:, ::-1]
-    if random.random() < 0.1:
+    if random.random() < GREY:
         crop = np.repeat(crop.mean(axis=2, keepdims=True), 3, axis=2)
-    crop = np.ascontiguousarray(crop)
+    crop = np.ascontiguousarray(relit(crop, random) if random.random() < RELIT else crop)
     mask = random_mask(crop.shape[0], crop.shape[1], random)
     shown = np.where(mask[..., None], mosaic.pixelate(crop, y_edges, x_edges, linear_light), crop)
     if random.random() < 0.4:

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from restore_plugin.mosaic import CELL
 from restore_plugin.networks.cellnet import CellNet
 from restore_plugin.training import data, export, loop, mosaics
+from restore_plugin.training.muon import Muon
 from restore_plugin.training.recipe import Recipe, run, save_sheet
 
 SHARES = {  # of the batches: pictures with detail first, plain ones seldom
@@ -33,7 +34,7 @@ SHARES = {  # of the batches: pictures with detail first, plain ones seldom
     "faces/caltech": 9,
 }
 CELLS = (12, 16, 24)  # side of a crop in cells; one for each batch
-POSITIONS = 9216  # cells in a batch: the batch size follows from the crop's side
+POSITIONS = 2304  # cells in a batch: the batch size follows from the crop's side; few, for many steps
 TOLERANCE = 0.5  # of the noise's standard deviation: cell means that were compressed are not exact
 
 
@@ -123,7 +124,7 @@ def spec() -> export.Export:
     )
 
 
-RECIPE = Recipe("cellnet", "demosaic", CellNet, SHARES, batch, loss, validator, spec)
+RECIPE = Recipe("cellnet", "demosaic", CellNet, SHARES, batch, loss, validator, spec, rate=1e-3, optimiser=Muon)
 
 
 def main() -> None:
