@@ -3,6 +3,7 @@
 import hashlib
 import json
 import threading
+import time
 from collections.abc import Iterator
 from concurrent.futures import wait
 from dataclasses import replace
@@ -49,9 +50,9 @@ def close_enough(found: np.ndarray, expected: np.ndarray) -> None:
     assert away.mean() <= MEAN
 
 
-@pytest.fixture
-def engine(engine_name: str) -> Iterator[Engine]:
-    with open_engine(engine_name, FILES[0]) as opened:
+@pytest.fixture(params=[1, 2], ids=["one stream", "two streams"])
+def engine(engine_name: str, request: pytest.FixtureRequest) -> Iterator[Engine]:
+    with open_engine(engine_name, FILES[0], streams=request.param) as opened:
         yield opened
 
 
@@ -163,6 +164,40 @@ def test_may_be_called_from_several_threads(engine: Engine) -> None:
         thread.join(60)
     assert not wrong
     assert not any(thread.is_alive() for thread in threads)
+
+
+def test_streams_answer_alike(engine_name: str) -> None:
+    inputs = random_inputs(FILES[0], (1, 64, 96))
+    with open_engine(engine_name, FILES[0]) as one, open_engine(engine_name, FILES[0], streams=2) as two:
+        for name, array in one.run(inputs).items():
+            np.testing.assert_allclose(two.run(inputs)[name], array, atol=1e-5)
+
+
+def test_closing_waits_for_all_streams() -> None:
+    """What is under way is answered, what comes later is refused; nothing is called on a network that is gone."""
+    inputs = random_inputs(FILES[0], (1, 256, 256))
+    engine = open_engine(engines.DEFAULT, FILES[0], streams=2)
+    told: list[object] = []
+
+    def call() -> None:
+        try:
+            while True:
+                told.append(next(iter(engine.run(inputs).values())).shape)
+        except EngineError as error:
+            told.append(error)
+
+    threads = [threading.Thread(target=call) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    while not told:
+        time.sleep(0.01)
+    engine.close()
+    for thread in threads:
+        thread.join(60)
+    assert not any(thread.is_alive() for thread in threads)
+    refused = [each for each in told if isinstance(each, EngineError)]
+    assert len(refused) == 3
+    assert all("closed" in str(error) for error in refused)
 
 
 def test_results_are_the_callers_own(engine: Engine) -> None:

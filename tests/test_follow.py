@@ -1,6 +1,7 @@
 """Faces followed through pictures in which the finder sees them only when it is told to."""
 
 from collections.abc import Callable, Collection, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any, cast
 
@@ -410,8 +411,9 @@ def trail_of(film: Film, seen: Collection[int], faint: bool) -> Trail:
 
 
 def followed(film: Film, *trails: Trail) -> list[Trail]:
-    follower = Follower(cast(Any, film.finder), cast(Any, film.describer), {}, film.scan)
-    return follower.follow(Video(lambda: (), film.shown, RATE), trails, set())[0]
+    follower = Follower(cast(Any, film.finder), lambda: cast(Any, film.describer), {}, film.scan)
+    with ThreadPoolExecutor(2) as pool:
+        return follower.follow(Video(lambda: (), film.shown, RATE), trails, set(), pool)[0]
 
 
 @pytest.mark.parametrize(("faint", "to_either_side"), [(True, HOLD), (False, 20)])
@@ -485,7 +487,7 @@ def test_the_face_is_described_upright(turns: int) -> None:
     rows, columns = np.nonzero(np.rot90(marked, -turns))
     stored = np.array([columns.min(), rows.min(), columns.max() + 1, rows.max() + 1], np.float32)
     describer = Describer()
-    follower = Follower(cast(Any, Finder()), cast(Any, describer), {}, ScanOptions())
+    follower = Follower(cast(Any, Finder()), lambda: cast(Any, describer), {}, ScanOptions())
     assert follower.describe(frame, stored, 0.9) is not None
     ((picture, inside),) = describer.asked
     np.testing.assert_array_equal(picture[inside.slices], upright[box.slices])
@@ -498,7 +500,7 @@ def test_the_face_is_described_upright(turns: int) -> None:
 def test_who_is_not_to_be_recognised() -> None:
     """Too small, too unsure, too pale, or nearly."""
     picture = Film(1, [still]).picture(0)
-    follower = Follower(cast(Any, Finder()), cast(Any, Describer()), {}, ScanOptions())
+    follower = Follower(cast(Any, Finder()), lambda: cast(Any, Describer()), {}, ScanOptions())
     box = quad_of(truth(still(0)))
     pale = (picture * 0.1 + 120).astype(np.uint8)
     assert follower.describe(ArrayFrame(picture), box, 0.56) is not None
@@ -509,7 +511,7 @@ def test_who_is_not_to_be_recognised() -> None:
 
 def test_a_face_at_the_edge_is_described() -> None:
     describer = Describer()
-    follower = Follower(cast(Any, Finder()), cast(Any, describer), {}, ScanOptions())
+    follower = Follower(cast(Any, Finder()), lambda: cast(Any, describer), {}, ScanOptions())
     picture = Film(1, [lambda frame: (20, 30)]).picture(0)
     inside = truth((20, 30)).intersect(Box(0, 0, WIDTH, HEIGHT))
     assert follower.describe(ArrayFrame(picture), quad_of(inside), 0.9) is not None
@@ -534,7 +536,7 @@ def test_looking_again_comes_back_to_the_frame_s_px(scale: int, turns: int) -> N
         return np.array([[x, y, x + width, y + height, 0.3], [0, 0, 5, 5, 0.9]], np.float32)
 
     finder = Finder(look)
-    follower = Follower(cast(Any, finder), cast(Any, Describer()), {}, ScanOptions())
+    follower = Follower(cast(Any, finder), lambda: cast(Any, Describer()), {}, ScanOptions())
     frame = ArrayFrame(picture)
     frame.turns = turns
     found = follower.seen_again(keep(frame, 960), quad_of(spot.shift(5 * scale, -4 * scale)), free)
@@ -548,7 +550,7 @@ def test_looking_again_comes_back_to_the_frame_s_px(scale: int, turns: int) -> N
 
 def test_looking_again_outside_of_the_picture() -> None:
     finder = Finder()
-    follower = Follower(cast(Any, finder), cast(Any, Describer()), {}, ScanOptions())
+    follower = Follower(cast(Any, finder), lambda: cast(Any, Describer()), {}, ScanOptions())
     kept = keep(ArrayFrame(PLACES[0].copy()), 960)
     assert follower.seen_again(kept, np.array([-400, 10, -350, 70], np.float32), free) is None
     assert follower.seen_again(kept, np.array([WIDTH - 30, 10, WIDTH + 20, 70], np.float32), free) is None

@@ -86,7 +86,7 @@ def test_flashes_and_the_unsure_are_dropped() -> None:
     steady[5][1].append(region(300, 200))
     steady[6][1].append(region(303, 200))
     for frame, regions in steady:
-        regions.insert(0, region(500, 300, sure=0.4 if frame % 2 else 0.7))
+        regions.insert(0, region(500, 300, sure=0.3 if frame % 2 else 0.5))
     out = both(steady)
     assert ids(out) == {1}
     assert all([each.box.x for each in regions] == [10] for regions in out.values())
@@ -95,6 +95,30 @@ def test_flashes_and_the_unsure_are_dropped() -> None:
 def test_what_shows_other_blocks_each_time_is_no_mosaic() -> None:
     blocks = (16.0, 12.5, 14.4, 11.6, 15.5, 12.8)
     assert both([(frame, [region(10, 20, block)]) for frame, block in enumerate(blocks)]) == {}
+
+
+def test_the_unsure_is_believed_where_its_blocks_are_always_alike() -> None:
+    def seen(*blocks: float) -> set[int]:
+        return ids(both([(frame, [region(10, 20, block, sure=0.5)]) for frame, block in enumerate(blocks)]))
+
+    assert seen(*[11.0] * 6) == {1}
+    assert seen(*[11.0] * 5) == set()  # not seen often enough
+    assert seen(*[11.0, 11.0, 12.5, 12.5] * 3) == set()  # every second time another size
+
+
+@pytest.mark.parametrize(
+    ("block", "sure", "tracks"),
+    [
+        ((16.1, 22.5), 0.6, set()),
+        ((22.5, 32.0), 0.6, set()),
+        ((16.1, 22.5), 0.7, {1}),
+        ((16.1, 16.0), 0.6, {1}),  # square blocks of that size are usual
+        ((17.0, 22.5), 0.6, {1}),
+    ],
+)
+def test_blocks_that_may_be_a_codecs_must_be_surer(block: tuple[float, float], sure: float, tracks: set[int]) -> None:
+    frames = [(frame, [replace(region(10, 20, sure=sure), block=block)]) for frame in range(12)]
+    assert ids(both(frames)) == tracks
 
 
 def test_what_is_seldom_seen_is_no_mosaic() -> None:

@@ -66,29 +66,28 @@ class FollowOptions:
 
 
 class Follower:
-    """`link` of the face finder. `opened`: opens what recognises faces. `known`: descriptors of portraits by name."""
-
-    describer: Describer
+    """`link` of the face finder. `describer()`: what recognises faces, opened by the first call. `known`: descriptors of
+    portraits by name."""
 
     def __init__(
         self,
         finder: FaceFinder,
-        opened: Callable[[], Describer],
+        describer: Callable[[], Describer],
         known: Mapping[str, Descriptor],
         scan: ScanOptions,
         options: FollowOptions = FollowOptions(),
     ) -> None:
-        self.finder, self.opened, self.known, self.scan, self.options = finder, opened, known, scan, options
+        self.finder, self.describer, self.known, self.scan, self.options = finder, describer, known, scan, options
 
     def link(self, video: Video) -> Iterator[tuple[int, list[Region]]]:
         with ThreadPoolExecutor(AT_ONCE, "following") as pool:
-            opening = pool.submit(self.opened)  # looking for cuts leaves a core idle
+            opening = pool.submit(self.describer)  # looking for cuts leaves a core idle
             new_shots = cuts(video.frames())
             gap = round(min(self.options.memory_seconds * video.rate, self.options.memory_frames) / 2)
             trails = link_faces(video.candidates(), new_shots, TrailOptions(gap=max(4, gap)))
             if not trails:
                 return
-            self.describer = opening.result()
+            opening.result()
             whole, described, size_px = self.follow(video, trails, set(new_shots), pool)
         for trail, name in zip(whole, name_people(described, together(whole), self.known), strict=True):
             trail.name = name
@@ -279,7 +278,7 @@ class Follower:
             inside, around = Box(inside.y, around.width - inside.right, inside.height, inside.width), turned(around)
         if cv2.cvtColor(rgb[inside.slices], cv2.COLOR_RGB2GRAY).std() < self.options.contrast:
             return None
-        return self.describer.describe(rgb, inside)
+        return self.describer().describe(rgb, inside)
 
     def seen_again(self, kept: Kept, quad: Quad, taken: Taken) -> tuple[Quad, float] | None:
         """The face that the finder sees in an enlarged crop of the expected place, in the frame's px, and its score;

@@ -18,11 +18,17 @@ class LinkOptions:
     gap: int = 12  # frames without a sighting that are bridged
     shortest: int = 3  # sightings that make a track, in a video that is long enough
     surest: float = 0.56  # mean confidence that makes a track
+    surest_steady: float = 0.42  # the same for one that shows the same blocks all the time
+    surest_codec: float = 0.65  # the same where blocks are as a video codec's along one side, and not along the other
     agreeing: float = 0.5  # share of its sightings whose blocks are as large as before: what is no mosaic varies
+    steadily: float = 0.7  # the same for one that shows the same blocks all the time
+    steadily_shortest: int = 6  # such sightings that it has at least
     seen: float = 0.4  # share of the frames from its first to its last that show it
     block_ratio: float = 1.3  # sizes that may be the same mosaic's
     overlap: float = 0.1  # share of the smaller box that must be common
     steady: float = 0.04  # blocks of a track that differ by less are one size
+    codec_px: int = 8  # codecs' blocks are multiples of this
+    codec_within: float = 0.015  # of a block: as large as a codec's
 
 
 @dataclass
@@ -90,7 +96,7 @@ def link(detections: Sightings, options: LinkOptions = LinkOptions()) -> list[Tr
         track
         for track in done
         if len(track.frames) >= shortest
-        and track.confidence / len(track.frames) >= options.surest
+        and track.confidence / len(track.frames) >= surest(track, options)
         and len(track.frames) >= options.seen * (track.frames[-1] - track.frames[0] + 1)
         and agreeing(track, options) >= max(shortest, options.agreeing * len(track.frames))
     ]
@@ -105,6 +111,24 @@ def agreeing(track: Track, options: LinkOptions) -> int:
     blocks = np.array(track.grids)[:, :2]
     change = np.abs(np.diff(blocks, axis=0))
     return 1 + int((change <= options.steady * blocks[1:]).all(axis=1).sum())
+
+
+def surest(track: Track, options: LinkOptions) -> float:
+    """The mean confidence that makes it a track: less where the blocks are always alike, as those of what is no mosaic
+    are not; more where they may be the codec's own."""
+    block_x, block_y = np.median(np.array(track.grids)[:, :2], axis=0)
+    if max(block_x, block_y) > (1 + options.steady) * min(block_x, block_y) and any(
+        is_codec_size(float(block), options) for block in (block_x, block_y)
+    ):
+        return options.surest_codec
+    same = agreeing(track, options)
+    steadily = same >= max(options.steadily_shortest, options.steadily * len(track.frames))
+    return options.surest_steady if steadily else options.surest
+
+
+def is_codec_size(block: float, options: LinkOptions) -> bool:
+    nearest = round(block / options.codec_px) * options.codec_px
+    return abs(block - nearest) < options.codec_within * block
 
 
 def steady_grid(track: Track, options: LinkOptions) -> Callable[[int], tuple[float, float, float, float]]:

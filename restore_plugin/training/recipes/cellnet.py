@@ -34,7 +34,7 @@ SHARES = {  # of the batches: pictures with detail first, plain ones seldom
     "faces/caltech": 9,
 }
 CELLS = (12, 16, 24)  # side of a crop in cells; one for each batch
-POSITIONS = 2304  # cells in a batch: the batch size follows from the crop's side; few, for many steps
+POSITIONS = 4608  # cells in a batch: the batch size follows from the crop's side; few, for many steps
 TOLERANCE = 0.5  # of the noise's standard deviation: cell means that were compressed are not exact
 
 
@@ -124,7 +124,7 @@ def spec() -> export.Export:
     )
 
 
-RECIPE = Recipe("cellnet", "demosaic", CellNet, SHARES, batch, loss, validator, spec, rate=1e-3, optimiser=Muon)
+RECIPE = Recipe("cellnet", "demosaic", CellNet, SHARES, batch, loss, validator, spec, rate=2.5e-4, optimiser=Muon)
 
 
 def main() -> None:

@@ -23,15 +23,14 @@ from restore_plugin.classical.harmonic import harmonic
 from restore_plugin.networks.fillnet import CHANNELS, MULTIPLE, FillNet, joined
 from restore_plugin.training import data, export, loop
 from restore_plugin.training.filling import BANDS, SHARES, crop, held, hole, judge, texture
-from restore_plugin.training.muon import Muon
 from restore_plugin.training.recipe import AT_ONCE, Recipe, run, tensors
 
 SIDES = (128, 192, 256)  # px of a crop; one for each batch
-PIXELS = 65536  # in a batch: how many crops it has follows from their side; few, for many steps
+PIXELS = 131072  # in a batch: how many crops it has follows from their side
 LEVELS = (0.2, 0.3, 0.5)  # shares of batches in which one, two and three levels are corrected
 HOLE = (0.03, 0.65)  # share of a crop
 LEAST = 0.02  # of a crop: smaller holes count as much as this, together
-STEPS, TEXTURE = 0.2, 0.03  # weights of the steps from pixel to pixel, and of the texture's statistics
+STEPS, TEXTURE = 0.3, 0.1  # weights of the steps from pixel to pixel, and of the texture's statistics
 COARSER = 0.5  # weight of a level, of that of the next finer one
 HELD_OUT = (24, 256)  # crops of each band, and their side in px
 SMOOTH = 5e-3  # tolerance of the smooth fill
@@ -135,7 +134,7 @@ def spec() -> export.Export:
     )
 
 
-RECIPE = Recipe("fillnet", "inpaint", FillNet, SHARES, batch, loss, validator, spec, rate=1e-3, optimiser=Muon)
+RECIPE = Recipe("fillnet", "inpaint", FillNet, SHARES, batch, loss, validator, spec, rate=1e-3)
 
 
 def main() -> None:
