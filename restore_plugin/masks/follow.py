@@ -66,8 +66,8 @@ class FollowOptions:
 
 
 class Follower:
-    """`link` of the face finder. `describer()`: what recognises faces, opened by the first call. `known`: descriptors of
-    portraits by name."""
+    """`link` of the face finder. `describer` opens what recognises faces, once. `known`: descriptors of portraits by
+    name."""
 
     def __init__(
         self,

@@ -116,19 +116,15 @@ def agreeing(track: Track, options: LinkOptions) -> int:
 def surest(track: Track, options: LinkOptions) -> float:
     """The mean confidence that makes it a track: less where the blocks are always alike, as those of what is no mosaic
     are not; more where they may be the codec's own."""
-    block_x, block_y = np.median(np.array(track.grids)[:, :2], axis=0)
-    if max(block_x, block_y) > (1 + options.steady) * min(block_x, block_y) and any(
-        is_codec_size(float(block), options) for block in (block_x, block_y)
-    ):
+    blocks = np.array(track.grids)[:, :2]
+    nearest = np.round(blocks / options.codec_px) * options.codec_px
+    as_codecs = np.abs(blocks - nearest) < options.codec_within * blocks
+    unequal = blocks.max(axis=1) > (1 + options.steady) * blocks.min(axis=1)
+    if (unequal & (as_codecs[:, 0] != as_codecs[:, 1])).mean() >= 0.5:
         return options.surest_codec
     same = agreeing(track, options)
     steadily = same >= max(options.steadily_shortest, options.steadily * len(track.frames))
     return options.surest_steady if steadily else options.surest
-
-
-def is_codec_size(block: float, options: LinkOptions) -> bool:
-    nearest = round(block / options.codec_px) * options.codec_px
-    return abs(block - nearest) < options.codec_within * block
 
 
 def steady_grid(track: Track, options: LinkOptions) -> Callable[[int], tuple[float, float, float, float]]:

@@ -35,6 +35,7 @@ SHARES = {  # of the batches: pictures with detail first, plain ones seldom
 }
 CELLS = (12, 16, 24)  # side of a crop in cells; one for each batch
 POSITIONS = 4608  # cells in a batch: the batch size follows from the crop's side; few, for many steps
+LEAST = 1e-4  # mean square that is hardly worth mending: 40 dB
 TOLERANCE = 0.5  # of the noise's standard deviation: cell means that were compressed are not exact
 
 
@@ -65,11 +66,16 @@ def restored(network: nn.Module, picture: Tensor, means: Tensor, condition: Tens
     return project(out, mask, means, tolerance)
 
 
+def mean_square(miss: Tensor, mask: Tensor) -> Tensor:
+    """(N,): over the masked pixels of each picture."""
+    return (miss**2 * mask).sum((1, 2, 3)) / (3 * mask.sum((1, 2, 3)) + 1)
+
+
 def loss(network: nn.Module, batch: loop.Batch) -> Tensor:
     picture, means, condition, truth = batch
     mask = picture[:, 3:]
     miss = (restored(network, picture, means, condition) - truth) * mask
-    return torch.sqrt(miss**2 + 1e-6).sum() / (3 * mask.sum() + 1)
+    return torch.log1p(mean_square(miss, mask) / LEAST).mean()
 
 
 def batch(library: data.Library, random: np.random.Generator) -> loop.Batch:

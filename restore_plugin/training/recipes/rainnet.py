@@ -35,7 +35,7 @@ SHARES = {
     "photos/grocery": 2,
     "faces/caltech": 1,
 }
-KINDS = {"dry": 0.08, "light": 0.24, "medium": 0.22, "heavy": 0.2, "very heavy": 0.16, "any": 0.1}  # shares
+KINDS = {"dry": 0.03, "light": 0.25, "medium": 0.23, "heavy": 0.21, "very heavy": 0.18, "any": 0.1}  # shares
 BATCH = 8
 SIDE = 128  # px
 HELD_OUT = (16, 192)  # crops of each kind to judge with, and their side in px
