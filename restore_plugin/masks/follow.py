@@ -129,7 +129,7 @@ class Follower:
         wanted = self.best_sightings(trails)
         descriptors: list[list[Future[Descriptor | None]]] = [[] for _ in trails]
         between: list[list[Future[dict[int, list[Place]]]]] = [[] for _ in trails]
-        before: dict[int, Future[list[Step]]] = {}
+        before: dict[int, tuple[Walker, int, Future[list[Step]]]] = {}  # with the first frame that was in memory
         after: list[list[Step]] = [[] for _ in trails]
         starts: dict[int, list[int]] = {}
         gaps: dict[int, list[tuple[int, int]]] = {}  # by the frame after the gap: trail, place of the sighting before
@@ -175,12 +175,12 @@ class Follower:
                 del walking[number]
             stepping = {number: pool.submit(walker.step, kept) for number, walker in walking.items()}
             back = list(memory)[::-1]
-            is_first = back[-1].index == 0 or back[-1].index in new_shots
             for number in starts.get(frame.index, ()):
                 trail = trails[number]
                 moves = -velocity(trail, first=True)
                 walker = Walker(self, trail.quads[0], moves, kept, hold, reach, elsewhere(number))
-                before[number] = later(self.begin, trail, walker, back[1:], is_first)
+                walked = later(walker.walk, back[1 : hold + 1] if trail.faint else back[1:])
+                before[number] = walker, back[-1].index, walked
             for number, at in gaps.get(frame.index, ()):
                 between[number].append(later(self.bridge, trails[number], at, back[::-1]))
             for number, at in wanted.get(frame.index, ()):
@@ -197,30 +197,25 @@ class Follower:
             for number in ends.get(frame.index, ()):
                 trail = trails[number]
                 walking[number] = Walker(self, trail.quads[-1], velocity(trail), kept, hold, reach, elsewhere(number))
-        while pending:
-            pending.popleft().result()
-        for trail in trails:
-            best = max(range(len(trail.scores)), key=trail.scores.__getitem__)
-            if trail.scores[best] < self.options.low:
-                trail.doubts.setdefault(trail.frames[best], LOW_CONFIDENCE)
         whole, described = [], []
         for number, trail in enumerate(trails):
+            first: list[Step] = []
+            if number in before:
+                walker, oldest, walked = before[number]
+                first = walked.result()
+                forgotten = walker.last[0] == oldest and oldest > 0 and oldest not in new_shots
+                if walker.lost or forgotten:
+                    trail.doubts.setdefault(walker.last[0], BEGAN_INSIDE)
             inside: dict[int, list[Place]] = {}
             for bridged in between[number]:
                 inside.update(bridged.result())
-            begun = before[number].result() if number in before else []
-            whole.append(filled(trail, inside, begun, after[number]))
+            best = max(range(len(trail.scores)), key=trail.scores.__getitem__)
+            if trail.scores[best] < self.options.low:
+                trail.doubts.setdefault(trail.frames[best], LOW_CONFIDENCE)
+            whole.append(filled(trail, inside, first, after[number]))
             known = [found for each in descriptors[number] if (found := each.result()) is not None]
             described.append(np.stack(known) if known and not trail.mixed else np.zeros((0, 128), np.float32))
         return whole, described, size_px
-
-    def begin(self, trail: Trail, walker: Walker, back: Sequence[Kept], is_all: bool) -> list[Step]:
-        """Before the trail's first sighting, back in time; `is_all`: the last of `back` begins the shot."""
-        steps = walker.walk(back[: walker.hold] if trail.faint else back)
-        oldest = back[-1].index if back else walker.last[0]
-        if walker.lost or (walker.last[0] == oldest and not is_all):
-            trail.doubts[walker.last[0]] = BEGAN_INSIDE
-        return steps
 
     def bridge(self, trail: Trail, at: int, frames: Sequence[Kept]) -> dict[int, list[Place]]:
         """The frames between two sightings, walked from both sides; where these disagree, both places are covered."""
