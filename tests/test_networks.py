@@ -328,3 +328,39 @@ def test_projection_of_the_recipe_is_the_librarys() -> None:
         torch.zeros(1),
     )
     np.testing.assert_allclose(theirs[0].numpy().transpose(1, 2, 0), ours, atol=1e-4)
+
+
+def test_crops_in_another_light() -> None:
+    """Within range, of the same order of brightness, the same for a seed, and never twice the same light."""
+    ramp = np.repeat(np.linspace(0, 1, 32, dtype=np.float32)[None, :, None], 3, axis=2)
+    lit = [mosaics.relit(ramp, np.random.default_rng(seed)) for seed in (0, 0, 1)]
+    np.testing.assert_array_equal(lit[0], lit[1])
+    assert np.abs(lit[0] - lit[2]).max() > 0.02
+    for each in lit:
+        assert each.dtype == np.float32
+        assert each.min() >= 0
+        assert each.max() <= 1
+        assert (np.diff(each, axis=1) >= 0).all()
+
+
+def test_cellnets_loss_counts_decibels_and_only_what_is_hidden() -> None:
+    """Of two crops with the same decibels to gain, the plain one counts as much as the busy one."""
+    mask = torch.zeros(2, 1, 16, 16)
+    mask[..., :8] = 1
+    miss = torch.tensor([0.5, 0.05])[:, None, None, None].expand(2, 3, 16, 16)
+    found = cellnet.mean_square(miss, mask)
+    torch.testing.assert_close(found, torch.tensor([0.25, 0.0025]), rtol=1e-2, atol=0)
+    torch.testing.assert_close(cellnet.mean_square(miss * mask, mask), found)
+    before, after = (torch.log1p(cellnet.mean_square(part * miss, mask) / cellnet.LEAST) for part in (1.0, 0.5))
+    assert 0.8 < float((before - after)[1] / (before - after)[0]) < 1
+
+
+def test_rainnets_loss_counts_drizzle_as_a_downpour() -> None:
+    truth = torch.full((1, 3, 16, 16), 0.5)
+
+    def lost(rain: float, left: float) -> float:
+        picture = truth + rain
+        return float(rainnet.loss(lambda given: truth + left - given, (picture, truth)))  # type: ignore[arg-type]
+
+    light, heavy = (lost(rain, rain) - lost(rain, rain / 2) for rain in (0.02, 0.2))
+    assert 0.5 < light / heavy < 1  # the plain mean: 0.1
