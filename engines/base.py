@@ -50,6 +50,7 @@ class SerialEngine(ABC):
         self._streams = streams
         self._queue = ThreadPoolExecutor(1, thread_name_prefix=self.name)
         self._closed = False
+        self._closing = threading.Lock()
 
     @abstractmethod
     def _infer(self, inputs: dict[str, npt.NDArray[Any]]) -> dict[str, npt.NDArray[Any]]:
@@ -80,11 +81,13 @@ class SerialEngine(ABC):
 
     def close(self) -> None:
         self._queue.shutdown()
-        with ExitStack() as all_turns:
-            for _ in range(self._streams):
-                all_turns.enter_context(self._turns)
-            if not self._closed:
-                self._closed = True
+        with self._closing:
+            if self._closed:
+                return
+            self._closed = True  # whoever comes now is refused: callers that never rest would keep their turns for ever
+            with ExitStack() as all_turns:
+                for _ in range(self._streams):
+                    all_turns.enter_context(self._turns)
                 self._release()
 
     def __enter__(self) -> Self:
