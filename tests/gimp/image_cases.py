@@ -276,8 +276,10 @@ def odd_selections() -> None:
     assert differ in ([], [(MOSAIC[1] + 11) * WIDTH + MOSAIC[0] + 11])
     assert (outcome.status.value_nick == "success") == bool(differ)
     before = native(layer)
-    done(DERAIN, image, layer, output="in-place")
-    assert len(changed(before, native(layer), 3)) <= 1
+    outcome = call(DERAIN, image, layer, output="in-place")
+    differ = changed(before, native(layer), 3)
+    assert len(differ) <= 1
+    assert (outcome.status.value_nick == "success") == bool(differ)  # one pixel may look dry
     Gimp.Selection.all(image)
     done(DERAIN, image, layer, output="in-place")
 
