@@ -274,7 +274,8 @@ def open_choice(
     stop: threading.Event | None = None,
     streams: int = 1,
 ) -> Engine:
-    """One of `choices`, built if need be, and checked. `stop`, set from elsewhere, ends a build. Raises EngineError."""
+    """One of `choices`, built if need be, and checked. `stop`, set from elsewhere, ends a build. `streams`: as for
+    `open_engine`. Raises EngineError."""
     from engines.building import BUILD_SECONDS, build_apart
     from engines.cache import Cache, key_of
     from engines.check import check
