@@ -119,6 +119,21 @@ def psnr(found: Tensor, truth: Tensor) -> Tensor:
     return -10 * torch.log10(((found.clamp(0, 1) - truth) ** 2).mean((1, 2, 3)) + 1e-8)
 
 
+def decibel_loss(mean_squares: Tensor, least: float) -> Tensor:
+    """The mean of log(1 + e / `least`) over the pictures' mean square errors e (N,).
+
+    It is what mean PSNR counts: an error halved is worth the same in a light and in a heavy damage, until it is hardly
+    worth mending, which `least` says.
+    """
+    return torch.log1p(mean_squares / least).mean()
+
+
+def residual_loss(network: nn.Module, batch: loop.Batch, least: float) -> Tensor:
+    """`decibel_loss` of pairs (damaged, true), where the network answers with what to add."""
+    picture, truth = batch
+    return decibel_loss(((picture + network(picture).float() - truth) ** 2).mean((1, 2, 3)), least)
+
+
 @torch.no_grad()
 def judge_pairs(
     residual: Callable[[Tensor], Tensor], pairs: Mapping[str, loop.Batch], intact: str, folder: Path

@@ -21,7 +21,7 @@ from restore_plugin.mosaic import CELL
 from restore_plugin.networks.cellnet import CellNet
 from restore_plugin.training import data, export, loop, mosaics
 from restore_plugin.training.muon import Muon
-from restore_plugin.training.recipe import Recipe, run, save_sheet
+from restore_plugin.training.recipe import Recipe, decibel_loss, run, save_sheet
 
 SHARES = {  # of the batches: pictures with detail first, plain ones seldom
     "photos/cq100": 5,
@@ -74,7 +74,7 @@ def mean_square(miss: Tensor, mask: Tensor) -> Tensor:
 def loss(network: nn.Module, batch: loop.Batch) -> Tensor:
     picture, means, condition, truth = batch
     miss = restored(network, picture, means, condition) - truth
-    return torch.log1p(mean_square(miss, picture[:, 3:]) / LEAST).mean()
+    return decibel_loss(mean_square(miss, picture[:, 3:]), LEAST)
 
 
 def batch(library: data.Library, random: np.random.Generator) -> loop.Batch:

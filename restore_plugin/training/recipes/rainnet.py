@@ -3,8 +3,8 @@
     python -m restore_plugin.training.recipes.rainnet --data PICTURES --out RUN --minutes 90
 
 Rain of every kind (restore_plugin.training.rain) falls on crops; a part of them stays dry, so that the network leaves
-alone what needs no repair. Loss: the distance to the clean crop (Charbonnier), as a share of the rain's own, so that
-drizzle counts as much as a downpour.
+alone what needs no repair. Loss: the logarithm of each crop's mean square error, so that drizzle counts as much as a
+downpour.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ from typing import Any
 
 import cv2
 import numpy as np
-import torch
 from torch import Tensor, nn
 
 from restore_plugin.networks.rainnet import MULTIPLE, RainNet
@@ -23,7 +22,7 @@ from restore_plugin.training import data, export, loop
 from restore_plugin.training.mosaics import compressed
 from restore_plugin.training.muon import Muon
 from restore_plugin.training.rain import LEVELS, Rain
-from restore_plugin.training.recipe import Recipe, judge_pairs, residual_export, run, tensors
+from restore_plugin.training.recipe import Recipe, judge_pairs, residual_export, residual_loss, run, tensors
 
 SHARES = {
     "photos/cq100": 6,
@@ -40,7 +39,7 @@ BATCH = 8
 SIDE = 128  # px
 HELD_OUT = (16, 192)  # crops of each kind to judge with, and their side in px
 COMPRESSED = 0.2  # of the rainy crops went through JPEG
-USUAL, LEAST = 0.04, 0.02  # distance of a rainy crop from the clean one; what is added to a crop's own
+LEAST = 5e-5  # mean square that is hardly worth mending: 43 dB
 
 
 def clean_crop(picture: data.Picture, side: int, random: np.random.Generator) -> Any:
@@ -75,15 +74,8 @@ def batch(library: data.Library, random: np.random.Generator) -> loop.Batch:
     return tensors(*pairs(library, BATCH, SIDE, KINDS, random)[:2])
 
 
-def distances(miss: Tensor) -> Tensor:
-    """(N,): Charbonnier."""
-    return torch.sqrt(miss**2 + 1e-6).mean((1, 2, 3))
-
-
 def loss(network: nn.Module, batch: loop.Batch) -> Tensor:
-    picture, truth = batch
-    left = distances(picture + network(picture).float() - truth)
-    return (left * (USUAL + LEAST) / (distances(picture - truth) + LEAST)).mean()
+    return residual_loss(network, batch, LEAST)
 
 
 def validator(library: data.Library, folder: Path) -> Callable[[nn.Module], dict[str, Any]]:
