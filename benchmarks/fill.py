@@ -12,6 +12,7 @@ scikit-image's. `speed`: a hole in the middle of a photograph; each size in a pr
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 import time
@@ -25,6 +26,7 @@ import numpy as np
 
 import restore_plugin
 from restore_plugin import catalog
+from restore_plugin.errors import InputError, RestoreError
 from restore_plugin.metrics import gmsd, psnr, ssim
 from restore_plugin.pipeline import as_pixels
 
@@ -39,6 +41,7 @@ SIZES = {
     "6000x4000": (4000, 6000, 600),
 }
 SHEET_SIDE = 320  # px
+SMALLEST = 64  # px; in a smaller picture there may be no hole, or none that the texture's grid sees
 CHILD = """
 import resource, sys
 sys.path.insert(0, {folder!r})
@@ -54,10 +57,27 @@ def biharmonic(picture: np.ndarray, mask: np.ndarray) -> np.ndarray:
     return np.round(np.clip(found, 0, 1) * 255).astype(np.uint8)
 
 
+def known(methods: str) -> list[str]:
+    """The names in a list with commas. Raises InputError for one that fills no holes."""
+    names = methods.split(",")
+    for name in names:
+        if name != "biharmonic" and (row := catalog.method(name)).task != "inpaint":
+            raise InputError(f"expected methods that fill holes, got {name}, which is for {row.task}")
+    return names
+
+
 def restorer(name: str) -> Callable[[np.ndarray, np.ndarray], np.ndarray]:
     if name == "biharmonic":
         return biharmonic
     return restore_plugin.load(catalog.method(name).name)
+
+
+def band(text: str) -> tuple[float, float]:
+    """Shares of the picture. Raises InputError."""
+    low, high = map(int, found.groups()) if (found := re.fullmatch(r"(\d+)-(\d+)", text)) else (0, 0)
+    if not 1 <= low <= high <= 70:  # more is not hidden, see training/holes.py
+        raise InputError(f"expected --bands such as 10-20,20-40, in % from 1 to 70, got {text!r}")
+    return low / 100, high / 100
 
 
 def judged(found: np.ndarray, truth: np.ndarray, mask: np.ndarray) -> dict[str, float]:
@@ -67,8 +87,9 @@ def judged(found: np.ndarray, truth: np.ndarray, mask: np.ndarray) -> dict[str, 
     from restore_plugin.training.filling import texture_distance
 
     ours, theirs = as_pixels(found), as_pixels(truth)
-    planes = [torch.from_numpy(np.ascontiguousarray(each.transpose(2, 0, 1)))[None] for each in (ours, theirs)]
-    texture = texture_distance(*planes, torch.from_numpy(mask.astype(np.float32))[None, None])
+    crop = tuple(slice(side - (side % 4 == 3)) for side in mask.shape)  # the texture's grid takes no sides of 4 n + 3
+    planes = [np.ascontiguousarray(each[crop].transpose(2, 0, 1)) for each in (ours, theirs, mask[..., None])]
+    texture = texture_distance(*(torch.from_numpy(each.astype(np.float32))[None] for each in planes))
     hole = psnr(ours[mask][None], theirs[mask][None])
     return {"psnr": hole, "ssim": ssim(ours, theirs), "gmsd": gmsd(ours, theirs), "texture": float(texture)}
 
@@ -81,25 +102,38 @@ def tile(picture: np.ndarray, name: str) -> np.ndarray:
     return cv2.putText(drawn, name, (4, SHEET_SIDE - 6), cv2.FONT_HERSHEY_SIMPLEX, 0.45, (255, 255, 255), 1)
 
 
+def check(options: Namespace) -> None:
+    """Before anything is computed. Raises InputError."""
+    if min(options.every, options.rows) < 1 or options.seed < 0:
+        raise InputError("expected --every and --rows of at least 1, and a --seed of at least 0")
+    if options.longest is not None and options.longest < SMALLEST:
+        raise InputError(f"expected --longest of at least {SMALLEST} px, got {options.longest}")
+    if (path := options.sheet) and (path.suffix.lower() != ".png" or path.is_dir() or not path.parent.is_dir()):
+        raise InputError(f"expected a --sheet ending in .png, in a folder that exists, got {path}")
+
+
 def quality(options: Namespace) -> None:
     from restore_plugin.training.data import picture_files, read_rgb
     from restore_plugin.training.holes import hidden
 
-    names = [BASE, *(name for name in options.methods.split(",") if name != BASE)]
+    check(options)
+    bands = {text: band(text) for text in options.bands.split(",")}
+    names = [BASE, *(name for name in known(options.methods) if name != BASE)]
     methods = {name: restorer(name) for name in names}
     files = picture_files(options.pictures)[:: options.every]
     print(f"{len(files)} pictures; weights of fillnet: {weights('fillnet.onnx')}\n")
     sheet = []
-    for band in options.bands.split(","):
-        low, high = (int(part) / 100 for part in band.split("-"))
+    for percents, (low, high) in bands.items():
         scores: dict[str, list[dict[str, float]]] = {name: [] for name in names}
         for number, path in enumerate(files):
             truth = read_rgb(path, options.longest)
+            if min(truth.shape[:2]) < SMALLEST:
+                raise InputError(f"expected pictures of at least {SMALLEST} px a side, got {truth.shape[:2]}: {path}")
             random = np.random.default_rng([options.seed, number])
             kind = KINDS[number % len(KINDS)]
             mask = hidden(*truth.shape[:2], kind, float(random.uniform(low, high)), random)
             shown = np.where(mask[..., None], np.uint8(255), truth)
-            row = [tile(shown, f"{path.name} {band} %")]
+            row = [tile(shown, f"{path.name} {percents} %")]
             for name, fill in methods.items():
                 start = time.perf_counter()
                 found = fill(shown, mask)
@@ -110,7 +144,7 @@ def quality(options: Namespace) -> None:
                 row.append(tile(found, name))
             if number % max(1, len(files) // options.rows) == 0:
                 sheet.append(np.hstack([*row, tile(truth, "truth")]))
-        print(f"{band} %:\n\n| method |", " | ".join(heading for heading, _ in COLUMNS.values()), "|")
+        print(f"{percents} %:\n\n| method |", " | ".join(heading for heading, _ in COLUMNS.values()), "|")
         print("|---" * (len(COLUMNS) + 1) + "|")
         for name, entries in scores.items():
             means = {key: float(np.mean([entry[key] for entry in entries])) for key in entries[0]}
@@ -119,7 +153,7 @@ def quality(options: Namespace) -> None:
             print(f"| {name} |", " | ".join(form.format(means[key]) for key, (_, form) in COLUMNS.items()), "|")
         print(flush=True)
     if options.sheet:
-        cv2.imwrite(str(options.sheet), np.vstack(sheet)[..., ::-1])
+        options.sheet.write_bytes(cv2.imencode(".png", np.vstack(sheet)[..., ::-1])[1].tobytes())
 
 
 def timed(method: str, height: int, width: int, side: int) -> tuple[float, float]:
@@ -140,14 +174,18 @@ def timed(method: str, height: int, width: int, side: int) -> tuple[float, float
 
 
 def speed(options: Namespace) -> None:
-    print("| picture, hole |", " | ".join(options.methods.split(",")), "|")
-    print("|---" * (len(options.methods.split(",")) + 1) + "|")
+    methods = known(options.methods)
+    print("| picture, hole |", " | ".join(methods), "|")
+    print("|---" * (len(methods) + 1) + "|", flush=True)
     for name, (height, width, side) in SIZES.items():
         cells = []
-        for method in options.methods.split(","):
+        for method in methods:
             folder = str(Path(__file__).parent)
             child = CHILD.format(folder=folder, method=method, height=height, width=width, side=side)
-            done = subprocess.run([sys.executable, "-c", child], check=True, capture_output=True, text=True)
+            done = subprocess.run([sys.executable, "-c", child], check=False, capture_output=True, text=True)
+            if done.returncode:
+                said = done.stderr.strip().splitlines() or [f"it ended with {done.returncode}"]
+                raise RestoreError(f"{method} failed on {name}: {said[-1]}")
             _, seconds, memory = done.stdout.split()[-3:]
             cells.append(f"{float(seconds):.2f} s, {memory} MiB")
         print(f"| {name}, {side} px |", " | ".join(cells), "|", flush=True)
@@ -158,7 +196,7 @@ def weights(file: str) -> str:
     return str(manifest[file]["sha256"])[:12]
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
+def main(arguments: Sequence[str] | None = None) -> int:
     parser = ArgumentParser(description=__doc__, formatter_class=RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(required=True)
     judge = commands.add_parser("quality", help="what comes back")
@@ -175,8 +213,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     clock.add_argument("--methods", default="fillnet,patches,smooth,telea")
     clock.set_defaults(run=speed)
     options = parser.parse_args(arguments)
-    options.run(options)
+    try:
+        options.run(options)
+    except (RestoreError, OSError) as error:
+        print(f"fill.py: {error}", file=sys.stderr)
+        return getattr(error, "exit_code", 2)
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

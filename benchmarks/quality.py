@@ -102,10 +102,7 @@ def matched(damaged: Path, clean: Path, patterns: Sequence[str]) -> list[Pair]:
 
 
 def read(path: Path, longest: int | None) -> Picture:
-    try:
-        picture = read_rgb(path, longest)
-    except ValueError as error:
-        raise InputError(str(error)) from None
+    picture = read_rgb(path, longest)
     if min(picture.shape[:2]) < VIF_MINIMUM:
         raise InputError(f"expected pictures of at least {VIF_MINIMUM} px a side, got {picture.shape[:2]}: {path}")
     return picture
@@ -183,11 +180,25 @@ def overview(summaries: dict[str, Summary], first: str) -> None:
     table("degradation", [*names, f"gain of {first}", "worst", "off by", "ms"], lines)
 
 
-def run(options: Namespace) -> None:
-    if min(options.every, options.limit or 1, options.longest or 1) < 1:
+def check(options: Namespace) -> None:
+    """Before anything is computed. Raises InputError for what cannot be, and for what would have no effect."""
+    if any(number is not None and number < 1 for number in (options.every, options.limit, options.longest)):
         raise InputError("expected --every, --limit and --longest of at least 1")
+    if options.pairs and options.degradation is not None:
+        raise InputError("expected --degradation with --clean only: --pairs are damaged already")
+    if options.match and (options.clean or len(options.match) > 2):
+        raise InputError("expected one pattern or two for --match, with --pairs only")
+    for path in filter(None, (options.sheet, options.json)):
+        if path.is_dir() or not path.parent.is_dir():
+            raise InputError(f"expected a file in a folder that exists, got {path}; make the folder first")
+    if options.sheet and options.sheet.suffix.lower() != ".png":
+        raise InputError(f"expected a name ending in .png for --sheet, got {options.sheet}")
+
+
+def run(options: Namespace) -> None:
+    check(options)
     if options.pairs:
-        degradations, pairs = ["pairs"], matched(options.pairs[0], options.pairs[1], options.match)
+        degradations, pairs = ["pairs"], matched(options.pairs[0], options.pairs[1], options.match or ["(.*)"])
     else:
         degradations = (options.degradation or "").split(",")
         for name in degradations:
@@ -196,6 +207,9 @@ def run(options: Namespace) -> None:
         pairs = [(path.relative_to(options.clean).as_posix(), path, None) for path in picture_files(options.clean)]
     pairs = pairs[:: options.every][: options.limit]
     chosen = [catalog.method(name) for name in options.methods.split(",")]
+    told = options.pairs and any(row.task == "demosaic" for row in chosen)
+    if options.linear_light and not (told or any(map(MOSAIC.fullmatch, degradations))):
+        raise InputError("expected mosaics for --linear-light: --degradation mosaic-SIZE, or --pairs of them")
     methods: dict[str, Any] = {row.name: restore_plugin.load(row.name) for row in chosen}
     for method in methods.values() if options.linear_light else ():
         method.restorer.options = RestoreOptions(linear_light=True)
@@ -213,13 +227,13 @@ def run(options: Namespace) -> None:
             summary[name]["pictures"] = {pair[0]: each for pair, each in zip(pairs, scores, strict=True)}
     if len(degradations) > 1:
         overview(results, chosen[0].name)
+    if options.json:
+        about = {"command": shlex.join(["python", *sys.argv]), "machine": platform.platform(), "weights": weights}
+        options.json.write_text(json.dumps(about | {"results": results}, indent=1) + "\n", encoding="utf-8")
     if options.sheet:
         widest = max(row.shape[1] for row in sheet)
         whole = np.vstack([np.pad(row, ((0, 0), (0, widest - row.shape[1]), (0, 0))) for row in sheet])
         options.sheet.write_bytes(cv2.imencode(".png", whole[..., ::-1])[1].tobytes())
-    if options.json:
-        about = {"command": shlex.join(["python", *sys.argv]), "machine": platform.platform(), "weights": weights}
-        options.json.write_text(json.dumps(about | {"results": results}, indent=1) + "\n", encoding="utf-8")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -227,7 +241,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     source = parser.add_mutually_exclusive_group(required=True)
     source.add_argument("--clean", type=Path, help="pictures to damage; needs --degradation")
     source.add_argument("--pairs", type=Path, nargs=2, metavar=("DAMAGED", "CLEAN"), help="folders, matched by name")
-    parser.add_argument("--match", nargs="+", default=["(.*)"], help="regex (or two): its group is what names share")
+    parser.add_argument("--match", nargs="+", help="regex (or two): its group is what names share")
     parser.add_argument("--degradation", help=f"some of {', '.join(DEGRADATIONS)}, mosaic-SIZE")
     parser.add_argument("--methods", required=True, help="methods or tasks of the catalogue, such as cellnet,bicubic")
     parser.add_argument("--seed", type=int, default=0)

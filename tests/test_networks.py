@@ -300,13 +300,6 @@ def test_export_of_a_finished_run(file: str, pictures: Path, tmp_path: Path, mon
     assert (tmp_path / file).stat().st_size == entry["bytes"]
 
 
-def test_recipe_without_pictures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sys, "argv", ["cellnet", "--data", str(tmp_path), "--out", str(tmp_path / "run")])
-    with pytest.raises(FileNotFoundError, match=r"photos/cq100.*found none"):
-        cellnet.main()
-    assert not (tmp_path / "run").exists()
-
-
 def test_projection_of_the_recipe_is_the_librarys() -> None:
     """The loss is taken after the same projection that the restorer uses."""
     from restore_plugin.consistency import keep_means

@@ -197,11 +197,52 @@ def test_what_is_not_there(
     for name in ("fog", "mosaic-0.5", ""):
         options = ("--clean", str(clean), "--methods", "bicubic", "--degradation", name)
         assert f"got '{name}'" in fails(quality, capsys, *options)
-    assert "at least 1" in fails(quality, capsys, "--clean", str(clean), *mosaics, "bicubic", "--every", "0")
+    for option in ("--every", "--limit", "--longest"):
+        for value in ("0", "-1"):
+            assert "at least 1" in fails(quality, capsys, "--clean", str(clean), *mosaics, "bicubic", option, value)
     save(clean / "small.png", drawn(4, 40, 80))
     assert "small.png" in fails(quality, capsys, "--clean", str(clean), *mosaics, "bicubic")
     (clean / "0.png").write_bytes(b"no picture")
     assert "could not decode" in fails(quality, capsys, "--clean", str(clean), *mosaics, "bicubic")
+
+
+def test_what_would_have_no_effect(quality: ModuleType, clean: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    made = ("--clean", str(clean), "--methods", "bicubic", "--degradation")
+    pairs = ("--pairs", str(clean), str(clean), "--methods", "rainnet")
+    assert "expected mosaics for --linear-light" in fails(quality, capsys, *made, "rain-light,none", "--linear-light")
+    assert "expected mosaics for --linear-light" in fails(quality, capsys, *pairs, "--linear-light")
+    assert "--degradation with --clean only" in fails(quality, capsys, *pairs, "--degradation", "rain-light")
+    assert "one pattern or two" in fails(quality, capsys, *pairs, "--match", "(.)", "(.)", "(.)")
+    assert "with --pairs only" in fails(quality, capsys, *made, "mosaic-8", "--match", "(.)")
+
+
+def test_outputs_are_looked_at_first(
+    quality: ModuleType, clean: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = ("--clean", str(clean), "--degradation", "mosaic-8", "--methods", "bicubic")
+    for option, name in (("--sheet", "nowhere/s.png"), ("--json", "nowhere/out.json"), ("--json", "")):
+        assert "in a folder that exists" in fails(quality, capsys, *options, option, str(tmp_path / name))
+    for name in ("s.jpg", "s"):
+        assert "ending in .png" in fails(quality, capsys, *options, "--sheet", str(tmp_path / name))
+    assert quality.main(["--limit", "1", *options]) == 0
+    assert capsys.readouterr().out.startswith("1 pictures")  # the others had printed nothing
+
+
+def test_a_failing_sheet_keeps_the_figures(
+    quality: ModuleType,
+    clean: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def full(path: Path, content: bytes) -> int:
+        raise OSError(28, "No space left on device", str(path))
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    options = ("--clean", str(clean), "--degradation", "none", "--methods", "bicubic", "--limit", "1")
+    outputs = ("--sheet", str(tmp_path / "s.png"), "--json", str(tmp_path / "out.json"))
+    assert "No space left" in fails(quality, capsys, *options, *outputs)
+    assert "none" in json.loads((tmp_path / "out.json").read_text())["results"]
 
 
 def test_usage(quality: ModuleType, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:

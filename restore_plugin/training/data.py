@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
-import queue
-import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -14,6 +12,9 @@ from typing import Any, TypeVar
 import cv2
 import numpy as np
 import numpy.typing as npt
+
+from restore_plugin.errors import InputError
+from restore_plugin.pipeline import ahead
 
 Picture = npt.NDArray[Any]  # (H, W, 3) uint8 RGB
 Batch = TypeVar("Batch")
@@ -51,10 +52,16 @@ def split(files: Sequence[Path]) -> tuple[list[Path], list[Path]]:
 
 
 def read_rgb(path: Path, longest: int | None = None) -> Picture:
-    """RGB uint8 (H, W, 3), reduced so that its longer side is at most `longest` px."""
-    bgr = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_COLOR)
+    """RGB uint8 (H, W, 3), reduced so that its longer side is at most `longest` px.
+
+    Raises InputError where it is no picture.
+    """
+    try:
+        bgr = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_COLOR)
+    except cv2.error:  # an empty file, or far too large a picture
+        bgr = None
     if bgr is None:
-        raise ValueError(f"expected a picture, could not decode {path}")
+        raise InputError(f"expected a picture, could not decode {path}")
     if longest and max(bgr.shape[:2]) > longest:
         scale = longest / max(bgr.shape[:2])
         bgr = cv2.resize(bgr, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
@@ -79,12 +86,17 @@ class Library:
 def load_library(folder: Path, shares: Mapping[str, float], limit: int | None = None, longest: int = 1600) -> Library:
     """The sets named in `shares` that lie in `folder`, at most `limit` pictures of each.
 
-    Raises FileNotFoundError where there is none of them.
+    Raises FileNotFoundError where there is none of them, InputError for a set that is too small or a damaged picture.
     """
     training, held_out = {}, {}
     for name in shares:
         if (folder / name).is_dir():
             kept, held = split(picture_files(folder / name))
+            if not kept:  # the first one is always held out
+                raise InputError(
+                    f"expected at least two pictures below {folder / name}, one to train on and one held out, got "
+                    f"{held[0].name} alone; add pictures or take the folder away"
+                )
             training[name] = [read_rgb(path, longest) for path in kept[:limit]]
             held_out[name] = [read_rgb(path, longest) for path in held[:limit]]
     if not training:
@@ -92,25 +104,7 @@ def load_library(folder: Path, shares: Mapping[str, float], limit: int | None = 
     return Library(shares, training, held_out)
 
 
-class Background(Iterator[Batch]):
-    """Batches `make(first)`, `make(first + 1)` ..., a few ahead, made in one thread; `next` raises an error in it."""
-
-    def __init__(self, make: Callable[[int], Batch], first: int = 0, ahead: int = 4) -> None:
-        self._queue: queue.Queue[Batch | BaseException] = queue.Queue(ahead)
-        self._numbers = itertools.count(first)
-        self._make = make
-        cv2.setNumThreads(1)  # its threads would compete with those that train
-        threading.Thread(target=self._run, daemon=True).start()
-
-    def _run(self) -> None:
-        try:
-            while True:
-                self._queue.put(self._make(next(self._numbers)))
-        except BaseException as error:  # handed to the thread that trains
-            self._queue.put(error)
-
-    def __next__(self) -> Batch:
-        item = self._queue.get()
-        if isinstance(item, BaseException):
-            raise item
-        return item
+def batches(make: Callable[[int], Batch], first: int = 0, count: int = 4) -> Generator[Batch, None, None]:
+    """`make(first)`, `make(first + 1)` ..., up to `count` made in advance by one thread; close it to end the thread."""
+    cv2.setNumThreads(1)  # its threads would compete with those that train
+    return ahead(map(make, itertools.count(first)), count)

@@ -31,26 +31,36 @@ class Export:
 
 
 def write_onnx(network: nn.Module, export: Export, path: Path) -> None:
-    """Raises ValueError where ONNX Runtime or OpenVINO answers otherwise than torch, at any of the sizes."""
+    """`path` and its check, which are replaced only by a network that passes.
+
+    Raises ValueError where OpenVINO answers otherwise than torch, at any of the sizes.
+    """
+    from engines import check
+
     network = network.cpu().float().eval()
-    part = path.with_suffix(".part")
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # the tracing exporter announces its successor
-        torch.onnx.export(
-            network,
-            tuple(export.inputs.values()),
-            str(part),
-            input_names=list(export.inputs),
-            output_names=[export.output],
-            dynamic_axes=export.dynamic,
-            opset_version=17,
-            dynamo=False,
-        )
-    part.replace(path)
-    worst = parity(network, export, path)
-    if worst > PARITY:
-        raise ValueError(f"{path} differs from torch by {worst:.2g}, more than {PARITY}")
-    write_check(network, export, path)
+    part = path.with_suffix(".part.onnx")  # engines go by the ending
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # the tracing exporter announces its successor
+            torch.onnx.export(
+                network,
+                tuple(export.inputs.values()),
+                str(part),
+                input_names=list(export.inputs),
+                output_names=[export.output],
+                dynamic_axes=export.dynamic,
+                opset_version=17,
+                dynamo=False,
+            )
+        worst = parity(network, export, part)
+        if not worst <= PARITY:  # nor NaN
+            raise ValueError(f"{path.name} differs from torch by {worst:.2g}, more than {PARITY}; it was not replaced")
+        write_check(network, export, part)
+        check.path_of(part).replace(check.path_of(path))
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
+        check.path_of(part).unlink(missing_ok=True)
 
 
 @torch.no_grad()
@@ -68,7 +78,7 @@ def write_check(network: nn.Module, export: Export, path: Path, seed: int = 0) -
 
 @torch.no_grad()
 def parity(network: nn.Module, export: Export, path: Path) -> float:
-    """Largest difference of OpenVINO from torch over all example sizes."""
+    """Largest difference of OpenVINO from torch over all example sizes; NaN where one answers so."""
     from engines import open_engine
 
     worst = 0.0
@@ -76,7 +86,7 @@ def parity(network: nn.Module, export: Export, path: Path) -> float:
         for inputs in (export.inputs, *export.others):
             expected = network(*inputs.values()).numpy()
             found = engine.run({name: tensor.numpy() for name, tensor in inputs.items()})[export.output]
-            worst = max(worst, float(np.abs(found - expected).max()))
+            worst = float(np.maximum(worst, np.abs(found - expected).max()))  # `max` would drop a NaN
     return worst
 
 
@@ -92,4 +102,6 @@ def enter(name: str, entry: dict[str, Any], folder: Path = WEIGHTS) -> None:
     manifest_path = folder / "manifest.json"
     manifest = json.loads(manifest_path.read_text()) if manifest_path.exists() else {}
     manifest[name] = {"sha256": hashlib.sha256(data).hexdigest(), "bytes": len(data), **entry}
-    manifest_path.write_text(json.dumps(manifest, indent=2, sort_keys=True) + "\n")
+    part = manifest_path.with_suffix(".part")
+    part.write_text(json.dumps(manifest, indent=2, sort_keys=True) + "\n")
+    part.replace(manifest_path)

@@ -6,7 +6,8 @@ import copy
 import json
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from restore_plugin.errors import InputError
 from restore_plugin.training import data
 
 Batch = tuple[Tensor, ...]
@@ -30,6 +32,7 @@ class Options:
 
     folder: Path  # checkpoints and log.jsonl go here
     minutes: float  # training time in all, earlier runs of this folder included
+    recipe: str  # its name
     rate: float = 1e-3
     optimiser: Callable[[nn.Module, float], torch.optim.Optimizer] = adamw
     average: float = 0.999
@@ -44,6 +47,36 @@ def load_averaged(network: nn.Module, folder: Path) -> tuple[nn.Module, dict[str
     state = torch.load(folder / "checkpoint.pt", map_location="cpu")
     network.load_state_dict(state["averaged"])
     return network, {"steps": state["step"], "minutes": round(state["seconds"] / 60, 1)}
+
+
+def resume(options: Options, learned: Mapping[str, Any], where: torch.device) -> tuple[int, float]:
+    """Put the run's checkpoint into what has `learned`, where there is one; the steps and seconds it took.
+
+    Raises InputError where it is damaged, and where it is of another recipe or seed.
+    """
+    checkpoint = options.folder / "checkpoint.pt"
+    if not checkpoint.exists():
+        return 0, 0.0
+    try:
+        state = dict(torch.load(checkpoint, map_location=where))
+    except Exception as error:  # unpickling what is damaged can raise anything
+        raise InputError(
+            f"expected a checkpoint, could not read {checkpoint} ({error}); take it away or give another --out"
+        ) from error
+    for name, wanted in (("recipe", options.recipe), ("seed", options.seed)):
+        if state.get(name, wanted) != wanted:  # earlier versions kept neither
+            raise InputError(
+                f"expected {checkpoint} to be of the {name} {wanted}, it is of {state[name]}; go on with that {name}, "
+                "or give another --out"
+            )
+    try:
+        for name, each in learned.items():
+            each.load_state_dict(state[name])
+        return state["step"], state["seconds"]
+    except (KeyError, RuntimeError, ValueError) as error:
+        raise InputError(
+            f"expected {checkpoint} to be of the recipe {options.recipe}, it is of another network; give another --out"
+        ) from error
 
 
 def device() -> torch.device:
@@ -84,8 +117,8 @@ def train(
     `make(random)` makes a batch; the n-th batch depends on the seed and n alone, and so does all that is random in the
     n-th step. `begin(network, progress)` is told before each step which share of the budget is used, for training in
     phases. `loss(network, batch)` is called under bfloat16 autocast where that is fast. State is kept in
-    `options.folder/checkpoint.pt`: weights, their average, optimiser, steps and seconds used; a run that finds one
-    continues it with the batch that came next.
+    `options.folder/checkpoint.pt`: weights, their average, optimiser, recipe, seed, steps and seconds used; a run that
+    finds one continues it with the batch that came next. Raises InputError where it cannot.
     """
     if options.threads:
         torch.set_num_threads(options.threads)
@@ -96,26 +129,13 @@ def train(
     network = network.to(where, memory_format=torch.channels_last)  # type: ignore[call-overload]
     averaged = Averaged(network, options.average)
     optimiser = options.optimiser(network, options.rate)
-    step, used = 0, 0.0
-    if checkpoint.exists():
-        state = torch.load(checkpoint, map_location=where)
-        network.load_state_dict(state["network"])
-        averaged.network.load_state_dict(state["averaged"])
-        optimiser.load_state_dict(state["optimiser"])
-        step, used = state["step"], state["seconds"]
-
-    batches = data.Background(lambda number: make(np.random.default_rng((options.seed, number))), step)
+    learned: dict[str, Any] = {"network": network, "averaged": averaged.network, "optimiser": optimiser}
+    step, used = resume(options, learned, where)
 
     def save() -> None:
         part = checkpoint.with_suffix(".part")
-        state = {
-            "network": network.state_dict(),
-            "averaged": averaged.network.state_dict(),
-            "optimiser": optimiser.state_dict(),
-            "step": step,
-            "seconds": used,
-        }
-        torch.save(state, part)
+        about = {"recipe": options.recipe, "seed": options.seed, "step": step, "seconds": used}
+        torch.save({name: each.state_dict() for name, each in learned.items()} | about, part)
         part.replace(checkpoint)
 
     def log(**entry: Any) -> None:
@@ -125,34 +145,38 @@ def train(
             file.write(line + "\n")
 
     budget = options.minutes * 60
+    if used >= budget:
+        print(f"this run has used its {round(used / 60, 2):g} minutes; give a larger --minutes", flush=True)
     saved = validated = used
     total, count = 0.0, 0
     clock = time.monotonic()
-    while used < budget:
-        progress = used / budget
-        rate = options.rate * min(1.0, (step + 1) / 200) * max(0.01, 0.5 * (1 + math.cos(math.pi * progress)))
-        for group in optimiser.param_groups:
-            group["lr"] = rate
-        batch = tuple(tensor.to(where, non_blocking=True) for tensor in next(batches))
-        torch.manual_seed(options.seed + (step << 32))
-        network.train()
-        begin(network, progress)
-        with torch.autocast(where.type, torch.bfloat16, enabled=fast):
-            value = loss(network, batch)
-        optimiser.zero_grad(set_to_none=True)
-        value.backward()  # type: ignore[no-untyped-call]
-        nn.utils.clip_grad_norm_(network.parameters(), 1.0)
-        optimiser.step()
-        step += 1
-        averaged.update(network, step)
-        total, count = total + float(value.detach()), count + 1
-        now = time.monotonic()
-        used, clock = used + now - clock, now
-        if used - saved >= options.save_every_seconds or used >= budget:
-            save()
-            log(loss=round(total / count, 6), rate=rate)
-            saved, total, count = used, 0.0, 0
-        if used - validated >= options.validate_every_seconds or used >= budget:
-            log(**validate(averaged.network))
-            validated, clock = used, time.monotonic()  # judging is not training time
+    batches = data.batches(lambda number: make(np.random.default_rng((options.seed, number))), step)
+    with closing(batches):  # else its thread may still be at work when the process ends, which aborts it
+        while used < budget:
+            progress = used / budget
+            rate = options.rate * min(1.0, (step + 1) / 200) * max(0.01, 0.5 * (1 + math.cos(math.pi * progress)))
+            for group in optimiser.param_groups:
+                group["lr"] = rate
+            batch = tuple(tensor.to(where, non_blocking=True) for tensor in next(batches))
+            torch.manual_seed(options.seed + (step << 32))
+            network.train()
+            begin(network, progress)
+            with torch.autocast(where.type, torch.bfloat16, enabled=fast):
+                value = loss(network, batch)
+            optimiser.zero_grad(set_to_none=True)
+            value.backward()  # type: ignore[no-untyped-call]
+            nn.utils.clip_grad_norm_(network.parameters(), 1.0)
+            optimiser.step()
+            step += 1
+            averaged.update(network, step)
+            total, count = total + float(value.detach()), count + 1
+            now = time.monotonic()
+            used, clock = used + now - clock, now
+            if used - saved >= options.save_every_seconds or used >= budget:
+                save()
+                log(loss=round(total / count, 6), rate=rate)
+                saved, total, count = used, 0.0, 0
+            if used - validated >= options.validate_every_seconds or used >= budget:
+                log(**validate(averaged.network))
+                validated, clock = used, time.monotonic()  # judging is not training time
     return averaged.network

@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,9 +23,12 @@ import torch
 from torch import Tensor, nn
 
 from restore_plugin.catalog import WEIGHTS
+from restore_plugin.errors import InputError, RestoreError
 from restore_plugin.training import data, export, loop
 
 AT_ONCE = 4  # pictures through the network, where it is judged
+# of folders and files that the options name; any other OSError is no mistake of the user's
+WRONG_PLACES = (FileExistsError, FileNotFoundError, IsADirectoryError, NotADirectoryError, PermissionError)
 
 
 @dataclass(frozen=True)
@@ -50,21 +55,50 @@ class Recipe:
     begin: Callable[[Any, float], None] = lambda network, progress: None
 
 
+def minutes(text: str) -> float:
+    """An option's type."""
+    if not 0 < float(text) < math.inf:
+        raise argparse.ArgumentTypeError(f"expected minutes above 0, got {text}")
+    return float(text)
+
+
+def whole(least: int, most: int = 2**31 - 1) -> Callable[[str], int]:
+    """An option's type."""
+
+    def number(text: str) -> int:
+        if not least <= int(text) <= most:
+            raise argparse.ArgumentTypeError(f"expected a whole number from {least} to {most}, got {text}")
+        return int(text)
+
+    return number
+
+
 def arguments(recipe: Recipe) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=f"Train {recipe.name} ({recipe.task}).")
     parser.add_argument("--data", type=Path, required=True, help="folder with the training pictures")
     parser.add_argument("--out", type=Path, required=True, help="folder for checkpoints, log and pictures")
-    parser.add_argument("--minutes", type=float, default=60, help="training time in all; the schedule is fitted to it")
-    parser.add_argument("--threads", type=int, default=0, help="0 (default): torch's own choice")
-    parser.add_argument("--seed", type=int, default=0, help="of the batches")
+    parser.add_argument("--minutes", type=minutes, default=60, help="training time in all; the schedule fits it")
+    parser.add_argument("--threads", type=whole(0, 1024), default=0, help="0 (default): torch's own choice")
+    parser.add_argument("--seed", type=whole(0), default=0, help="of the batches")
     parser.add_argument("--export", action="store_true", help="write the trained network into restore_plugin/weights")
-    parser.add_argument("--limit", type=int, help="use only so many pictures of each set (for a quick try)")
+    parser.add_argument("--limit", type=whole(1), help="use only so many pictures of each set (for a quick try)")
     return parser.parse_args()
 
 
 def run(recipe: Recipe, weights: Path = WEIGHTS) -> None:
-    """The command: train, and export if asked to."""
+    """The command: train, and export if asked to. What the user can mend is said in one line, with exit code 2."""
     options = arguments(recipe)
+    try:
+        train_and_export(recipe, options, weights)
+    except (RestoreError, *WRONG_PLACES) as error:
+        print(f"{recipe.name}: {' '.join(str(error).split())}", file=sys.stderr)
+        raise SystemExit(2) from None
+
+
+def train_and_export(recipe: Recipe, options: argparse.Namespace, weights: Path) -> None:
+    """Raises RestoreError, or one of WRONG_PLACES, for what the user can mend."""
+    if options.out.exists() and not options.out.is_dir():  # before the pictures are read, which takes a while
+        raise InputError(f"expected a folder for --out, got the file {options.out}")
     library = data.load_library(options.data, recipe.shares, options.limit)
     options.out.mkdir(parents=True, exist_ok=True)
     judge = recipe.validator(library, options.out)
@@ -74,7 +108,13 @@ def run(recipe: Recipe, weights: Path = WEIGHTS) -> None:
         recipe.loss,
         judge,
         loop.Options(
-            options.out, options.minutes, recipe.rate, recipe.optimiser, threads=options.threads, seed=options.seed
+            options.out,
+            options.minutes,
+            recipe.name,
+            recipe.rate,
+            recipe.optimiser,
+            threads=options.threads,
+            seed=options.seed,
         ),
         recipe.begin,
     )
@@ -86,21 +126,19 @@ def ship(recipe: Recipe, folder: Path, sets: list[str], weights: Path = WEIGHTS)
     """Export the averaged network of a run and enter it in the manifest, with what its last validation found."""
     network, how_far = loop.load_averaged(recipe.network(), folder)
     file = f"{recipe.name}.onnx"
+    command = f"python -m restore_plugin.training.recipes.{recipe.name} --data PICTURES --out RUN"
+    entry = {  # all of it first: a file is replaced only where its entry will be
+        "task": recipe.task,
+        "licence": export.LICENCE,
+        "parameters": sum(parameter.numel() for parameter in recipe.exported(network).parameters()),
+        "data": {name: data.SETS[name] for name in sets},
+        "command": f"{command} --minutes {max(1, math.ceil(how_far['minutes']))} --export",
+        "hardware": export.hardware(),
+        "measured": last_measured(folder),
+        **how_far,
+    }
     export.write_onnx(recipe.exported(network), recipe.spec(), weights / file)
-    export.enter(
-        file,
-        {
-            "task": recipe.task,
-            "licence": export.LICENCE,
-            "parameters": sum(parameter.numel() for parameter in recipe.exported(network).parameters()),
-            "data": {name: data.SETS[name] for name in sets},
-            "command": f"python -m restore_plugin.training.recipes.{recipe.name} --data PICTURES --out RUN --export",
-            "hardware": export.hardware(),
-            "measured": last_measured(folder),
-            **how_far,
-        },
-        weights,
-    )
+    export.enter(file, entry, weights)
 
 
 def last_measured(folder: Path) -> dict[str, Any]:
