@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import math
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 from restore_plugin import __version__, catalog
 from restore_plugin.errors import InputError
@@ -37,9 +38,16 @@ DESCRIPTIONS = {
 }
 
 
+class Parser(argparse.ArgumentParser):
+    """Mistakes are reported as all others: in one line."""
+
+    def error(self, message: str) -> NoReturn:
+        raise InputError(f"{message}; see {self.prog} --help")
+
+
 def parser(command: str = "") -> argparse.ArgumentParser:
     """Of `restore-video` itself, or of one of its commands."""
-    known = argparse.ArgumentParser(
+    known = Parser(
         prog=f"{COMMAND} {command}".strip(),
         usage=None if command else "\n" + USAGE,
         description=DESCRIPTIONS[command],
@@ -62,12 +70,12 @@ def add_common(known: argparse.ArgumentParser) -> None:
     known.add_argument("--overwrite", action="store_true", help="replace an output that is there already")
     known.add_argument(
         "--start",
-        type=seconds_of,
+        type=time_of,
         default=0.0,
         metavar="T",
         help="restore from this time on; before it the video passes through",
     )
-    known.add_argument("--end", type=seconds_of, default=float("inf"), metavar="T", help="restore up to this time")
+    known.add_argument("--end", type=time_of, default=float("inf"), metavar="T", help="restore up to this time")
     known.add_argument("--engine", default="auto", metavar="NAME[:DEVICE]", help=catalog.ENGINE_HELP)
     known.add_argument("--precision", default="auto", help=catalog.PRECISION_HELP)
     known.add_argument("--deterministic", action="store_true", help=catalog.DETERMINISTIC_HELP)
@@ -110,7 +118,7 @@ def add_face_search(known: argparse.ArgumentParser) -> None:
 def add_restoring(known: argparse.ArgumentParser) -> None:
     known.add_argument("--method", help="a method of the task (see `restore-plugin methods`); default: the task's")
     known.add_argument("--plan", type=Path, help="restore what this plan says instead of searching")
-    known.add_argument("--preview", type=seconds_of, metavar="T", help="only write one before/after picture of time T")
+    known.add_argument("--preview", type=time_of, metavar="T", help="only write one before/after picture of time T")
     known.add_argument(
         "--linear-light", action="store_true", help="the mosaic was averaged in linear light (as GIMP does)"
     )
@@ -167,18 +175,34 @@ def span_of(text: str) -> tuple[float, float]:
 
 
 def seconds_of(text: str) -> float:
-    """Seconds, or [hours:]minutes:seconds."""
+    """Seconds, or [hours:]minutes:seconds. Raises ValueError for anything else."""
     value = 0.0
     for part in text.split(":"):
         value = value * 60 + float(part)
+    if not math.isfinite(value):
+        raise ValueError(text)
     return value
+
+
+def time_of(text: str) -> float:
+    try:
+        return seconds_of(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(
+            f"expected a time in seconds, or as [hours:]minutes:seconds, got {text}"
+        ) from None
 
 
 def block_of(text: str) -> tuple[float, float]:
     x, _, y = text.partition("x")
-    block = float(x), float(y or x)
-    if not all(2 <= side <= 1024 for side in block):
-        raise argparse.ArgumentTypeError(f"expected a block size from 2 to 1024 px, got {text}")
+    try:
+        block = float(x), float(y or x)
+        if not all(2 <= side <= 1024 for side in block):
+            raise ValueError
+    except ValueError:
+        raise argparse.ArgumentTypeError(
+            f"expected a block size from 2 to 1024 px, such as 8 or 8x6.5, got {text}"
+        ) from None
     return block
 
 

@@ -7,7 +7,10 @@ import shutil
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from types import TracebackType
 from typing import Any
+
+from filelock import FileLock, Timeout
 
 import restore_plugin
 from ffmpeg_filters.encoders import EncodeOptions
@@ -15,7 +18,7 @@ from ffmpeg_filters.voice import VoiceOptions
 from restore_plugin import plan as plans
 from restore_plugin.catalog import EngineOptions, task
 from restore_plugin.choice import Choice
-from restore_plugin.errors import OutputError
+from restore_plugin.errors import InputError, NothingFound, OutputError
 from restore_plugin.types import Finder, Region, RestoreOptions, Restorer, ScanOptions
 
 RESTORED = "restored by restore-plugin {version} ({task}, {method}): restored pixels are plausible, not evidence"
@@ -89,19 +92,29 @@ class Builders:
 
 
 class ResumeFolder:
-    """`.NAME.resume` beside the output. Raises OutputError where it cannot be made."""
+    """`.NAME.resume` beside the output, for one run at a time. Raises OutputError where it cannot be made.
+
+    At the end of a `with` it goes, unless the run was cut off and there is work to go on with.
+    """
 
     def __init__(self, target: Path, settings: dict[str, Any]) -> None:
         self.path = target.with_name(f".{target.name}.resume")
-        state = self.path / "job.json"
+        state, wanted = self.path / "job.json", json.dumps(settings).encode()
+        self._lock = FileLock(self.path / "lock", timeout=0)
         try:
             target.parent.mkdir(parents=True, exist_ok=True)
-            if self.path.exists() and not (state.exists() and state.read_text() == json.dumps(settings)):
-                shutil.rmtree(self.path)
-            self.resumed = self.path.exists()
             self.path.mkdir(exist_ok=True)
-            state.write_text(json.dumps(settings))
+            self._lock.acquire()
+            self.resumed = state.exists() and state.read_bytes() == wanted
+            if not self.resumed:
+                for old in self.path.iterdir():
+                    if old.name != "lock":
+                        old.unlink()
+                state.write_bytes(wanted)
+        except Timeout:
+            raise OutputError(f"another run is writing {target}; wait for it, or choose another name with -o") from None
         except OSError as error:
+            self.remove()
             raise OutputError(
                 f"{target} could not be written: {error.strerror}; choose another place with -o"
             ) from None
@@ -116,4 +129,15 @@ class ResumeFolder:
         return self.detections.exists() or self.spool.exists()
 
     def remove(self) -> None:
+        self._lock.release()
         shutil.rmtree(self.path, ignore_errors=True)
+
+    def __enter__(self) -> ResumeFolder:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if error is None or isinstance(error, (InputError, NothingFound)) or not self.holds_work:
+            self.remove()
+        self._lock.release()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import os
 import sys
 from collections.abc import Sequence
@@ -11,13 +12,14 @@ from typing import TYPE_CHECKING
 
 from ffmpeg_filters.arguments import COMMAND, FACES, MARGIN, SCAN, hand_region, parser
 from restore_plugin import catalog
-from restore_plugin.errors import InputError, RestoreError
+from restore_plugin.errors import InputError, OutputError, RestoreError
 
 if TYPE_CHECKING:
     from ffmpeg_filters.asked import Builders, Job
     from ffmpeg_filters.progress import Progress
 
 OURS = {".review", *(f".{row.done}" for row in catalog.TASKS)}  # before the suffix of what we have written
+NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS}
 LOOK_AT_IT = 7  # exit code: done, but a person should look at some frames
 SUFFIXES = {".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".ts", ".m2ts", ".mts", ".mpg", ".mpeg", ".nut", ".mxf"}
 
@@ -67,19 +69,48 @@ def several(options: argparse.Namespace, command: str) -> int:
     from ffmpeg_filters.progress import Progress
 
     quiet_codecs()
-    jobs = make_jobs(options, command)
     progress = Progress(COMMAND, options.quiet, options.json)
+    jobs = make_jobs(options, command)
+    if len(jobs) > 1:
+        jobs = unfinished(jobs, options, command, progress)
     builders = make_builders(jobs[0], progress)
     code = 0
     for job in jobs:
         try:
             done = one(job, options, command, builders, progress)
             code = code or done
-        except RestoreError as error:
+        except Exception as error:
+            if isinstance(error, OSError) and error.errno in NO_ROOM:
+                why = f"{error.strerror}; free some space and run the same command again"
+                error = OutputError(f"{job.target} could not be written: {why}")
             progress.end()
-            progress.event("error", input=str(job.source), exit_code=error.exit_code, text=str(error))
-            code = code or failed(error)
+            exit_code = error.exit_code if isinstance(error, RestoreError) else 1
+            progress.event("error", input=str(job.source), exit_code=exit_code, text=str(error))
+            failed(error)
+            code = code or exit_code
     return code
+
+
+def unfinished(jobs: list[Job], options: argparse.Namespace, command: str, progress: Progress) -> list[Job]:
+    """Of several inputs those whose outputs are not there yet: so a run that was cut off goes on. Raises InputError
+    where there is none left."""
+    left = []
+    for job in jobs:
+        there = [path for path in (job.target, *companions(job.target, options, command)) if is_there(path)]
+        if there and not options.overwrite:
+            progress.warn(f"{there[0]} is there already and stays; --overwrite replaces it")
+        else:
+            left.append(job)
+    if not left:
+        raise InputError("all outputs are there already; choose another folder with -o, or pass --overwrite")
+    return left
+
+
+def is_there(path: Path) -> bool:
+    try:
+        return path.exists()
+    except OSError as error:
+        raise OutputError(f"{path} could not be looked at: {error.strerror}; choose another place with -o") from None
 
 
 def one(job: Job, options: argparse.Namespace, command: str, builders: Builders, progress: Progress) -> int:
@@ -125,6 +156,8 @@ def make_jobs(options: argparse.Namespace, command: str = "") -> list[Job]:
     from restore_plugin.choice import Choice
     from restore_plugin.types import HideOptions, RestoreOptions, ScanOptions
 
+    if options.method == "review":  # it is the option under another name
+        options.method, options.review = None, True
     method = "review" if options.review else options.method
     row = catalog.method(method or options.task)
     if row.task != catalog.task(options.task).name:
@@ -132,10 +165,7 @@ def make_jobs(options: argparse.Namespace, command: str = "") -> list[Job]:
             f"the method {row.name} is for {row.task}, not for {options.task}; see `restore-plugin methods`"
         )
     check_face_options(options, row.task)
-    if options.end <= options.start:
-        raise InputError(f"expected --end after --start, got {options.start} to {options.end} s")
-    if options.block and not options.regions:
-        raise InputError("--block goes with --regions; without them block sizes are measured")
+    check_places(options, row)
     sources = find_inputs(options.inputs)
     into_folder = len(sources) > 1 or options.inputs[0].is_dir()
     if into_folder and options.output and options.output.exists() and not options.output.is_dir():
@@ -145,16 +175,18 @@ def make_jobs(options: argparse.Namespace, command: str = "") -> list[Job]:
     engine = catalog.EngineOptions(options.engine, options.precision, options.deterministic)
     engine.check(row)
     hand = tuple(hand_region(text, options.block) for text in options.regions)
+    read_only = [path for path in (*sources, options.plan, options.picture, *options.known) if path]
     jobs = []
     for source in sources:
         target = name_output(source, options, command, into_folder)
-        if target.exists():
-            if target.resolve() == source.resolve():
-                raise InputError(f"the output {target} is the input itself; choose another name with -o")
-            if target.is_dir():
-                raise InputError(f"expected an output file, {target} is a folder; name the file in it")
+        if is_there(target) and target.is_dir():
+            raise InputError(f"expected an output file, {target} is a folder; name the file in it")
         for path in (target, *companions(target, options, command)):
-            if path.exists() and not options.overwrite:
+            if not is_there(path):
+                continue
+            if any(is_there(given) and path.samefile(given) for given in read_only):
+                raise InputError(f"{path} is an input and is never written to; choose another name with -o")
+            if len(sources) == 1 and not options.overwrite:
                 raise InputError(f"{path} is there already; choose another name with -o, or pass --overwrite")
         jobs.append(
             Job(
@@ -178,6 +210,23 @@ def make_jobs(options: argparse.Namespace, command: str = "") -> list[Job]:
     return jobs
 
 
+def check_places(options: argparse.Namespace, row: catalog.Method) -> None:
+    """Raises InputError for times and places that do not go together, or with the method."""
+    if options.end <= options.start:
+        raise InputError(f"expected --end after --start, got {options.start} to {options.end} s")
+    if options.block and not options.regions:
+        raise InputError("--block goes with --regions; without them block sizes are measured")
+    if options.plan and options.regions:
+        raise InputError("expected either --plan or --regions, got both; write the regions into the plan")
+    if options.plan and not row.needs_mask:
+        raise InputError(f"{row.task} works on whole frames, without a plan; use --regions, --start and --end")
+    for name, value in (("--block", options.block), ("--linear-light", options.linear_light)):
+        if value and not catalog.task(row.task).measures:
+            raise InputError(f"{name} is about a mosaic's blocks; it goes with --task demosaic, not with {row.task}")
+    if options.preview is not None and not options.start <= options.preview < options.end:
+        raise InputError(f"expected a --preview between --start and --end, got {options.preview:g} s")
+
+
 def check_face_options(options: argparse.Namespace, task: str) -> None:
     """Raises InputError for options that do not go together."""
     given = {
@@ -187,6 +236,7 @@ def check_face_options(options: argparse.Namespace, task: str) -> None:
         "--review": options.review,
         "--boxes": options.boxes,
         "--picture": options.picture,
+        "--margin": options.margin != MARGIN,
     }
     if task != "automosaic":
         for name, value in given.items():
@@ -222,13 +272,22 @@ def find_inputs(paths: Sequence[Path]) -> list[Path]:
     found: list[Path] = []
     for path in paths:
         if path.is_dir():
-            inside = sorted(p for p in path.iterdir() if p.suffix.lower() in SUFFIXES and OURS.isdisjoint(p.suffixes))
+            try:
+                inside = sorted(entry for entry in path.iterdir() if is_video(entry))
+            except OSError as error:
+                raise InputError(f"expected a folder of videos, could not read {path}: {error.strerror}") from None
             if not inside:
                 raise InputError(f"expected videos in the folder {path}, found none ({', '.join(sorted(SUFFIXES))})")
             found += inside
         else:
             found.append(path)
     return found
+
+
+def is_video(path: Path) -> bool:
+    """By its name; hidden files and what we have written are left out."""
+    known = path.suffix.lower() in SUFFIXES and OURS.isdisjoint(path.suffixes)
+    return known and not path.name.startswith(".") and path.is_file()
 
 
 def name_output(source: Path, options: argparse.Namespace, command: str, into_folder: bool) -> Path:
@@ -238,13 +297,20 @@ def name_output(source: Path, options: argparse.Namespace, command: str, into_fo
     elif options.preview is not None:
         name = f"{source.stem}.preview.png"
     else:
-        suffix = f".{options.container.lstrip('.')}" if options.container else suffix
+        if options.container:
+            suffix = f".{options.container.lstrip('.')}"
+            if not suffix[1:].isalnum():
+                raise InputError(f"expected a --container such as mkv or mp4, got {options.container}")
         name = f"{source.stem}.{'review' if options.review else catalog.task(options.task).done}{suffix}"
     output: Path | None = options.output
     if output is None:
         return source.with_name(name)
-    if into_folder or output.is_dir():
+    if into_folder or (is_there(output) and output.is_dir()):
         return output / name
+    if options.preview is not None and not command and output.suffix.lower() != ".png":
+        raise InputError(f"a preview is a PNG picture: expected an output that ends in .png, got {output.name}")
+    if options.container and output.suffix.lower() != suffix.lower():
+        raise InputError(f"--container {options.container} and -o {output.name} ask for two containers; leave one out")
     return output
 
 

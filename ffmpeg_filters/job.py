@@ -7,6 +7,7 @@ video. It is removed when the output is complete, and used by the next run of th
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ from ffmpeg_filters.spool import Spool
 from restore_plugin import plan as plans
 from restore_plugin.catalog import task
 from restore_plugin.choice import Choice
-from restore_plugin.errors import InputError, NothingFound, OutputError, RestoreError
+from restore_plugin.errors import InputError, NothingFound, OutputError
 from restore_plugin.regions import restore_frame
 from restore_plugin.types import Box
 
@@ -47,8 +48,9 @@ def run(job: Job, build: Builders, progress: Progress) -> dict[str, Any]:
         plans.check(job.plan, job.task, job.source, (info.width, info.height))
         job.choice.check(plans.labels(job.plan, job.task), job.plan.name)
     plans.check_inside([hand.region for hand in job.hand], (info.width, info.height))
-    folder = ResumeFolder(job.target, job.settings())
-    try:
+    if not job.plan:
+        check_time(job, info)
+    with ResumeFolder(job.target, job.settings()) as folder:
         muxer.check(row, job.encode, sample, extradata)
         if folder.resumed and folder.holds_work:
             progress.say(f"going on with the run that was cut off ({folder.path})")
@@ -68,15 +70,14 @@ def run(job: Job, build: Builders, progress: Progress) -> dict[str, Any]:
         if shift := muxer.finish(spool.packets(), times, row, job.encode, sample, extradata):
             progress.say(f"all times moved by {shift * 1000:.0f} ms: {job.target.suffix} cannot start before zero")
         told = give_account(job, folder) if folder.suspects.exists() else {}
-    except (InputError, NothingFound):
-        folder.remove()
-        raise
-    except BaseException:
-        if not folder.holds_work:
-            folder.remove()
-        raise
-    folder.remove()
     return {"output": str(job.target), "frames": len(times), "restored_frames": frames, **told}
+
+
+def check_time(job: Job, info: VideoInfo) -> None:
+    """Raises InputError where no frame lies in the time that was asked for."""
+    spans = [hand.span for hand in job.hand] or [job.span]
+    if not any(job.span.holds(at) and any(span.holds(at) for span in spans) for at in info.times()):
+        raise InputError("no frame lies in the time given; check --start, --end and the times of --regions")
 
 
 def check_planned(job: Job, info: VideoInfo, plan: Path) -> None:
@@ -137,14 +138,10 @@ def scan_only(job: Job, build: Builders, progress: Progress) -> int:
     """Write the plan alone, as the job's target; returns how many frames have regions."""
     info = probe(job.source)
     plans.check_inside([hand.region for hand in job.hand], (info.width, info.height))
-    folder = ResumeFolder(job.target, job.settings())
-    try:
+    check_time(job, info)
+    with ResumeFolder(job.target, job.settings()) as folder:
         made = make_plan(job, info, folder, build, progress)
         os.replace(made, job.target)
-    except RestoreError:
-        folder.remove()
-        raise
-    folder.remove()
     return plans.check(job.target, job.task, job.source, (info.width, info.height))
 
 
@@ -166,7 +163,7 @@ def preview(job: Job, build: Builders, seconds: float, picture: Path) -> int:
         given = [hand.region for hand in job.hand if hand.span.holds(seconds)]
         if build.whole_frames:
             regions = regions_without_plan(job, frame, seconds)
-        elif given and job.measured:
+        elif job.hand and job.measured:
             regions = given
         else:
             finder = build.finder()
@@ -180,10 +177,12 @@ def preview(job: Job, build: Builders, seconds: float, picture: Path) -> int:
     assert ok
     part = picture.with_name(f".{picture.name}.part")
     try:
+        picture.parent.mkdir(parents=True, exist_ok=True)
         part.write_bytes(data.tobytes())
         os.replace(part, picture)
     except OSError as error:
-        part.unlink(missing_ok=True)
+        with suppress(OSError):
+            part.unlink(missing_ok=True)
         raise OutputError(f"{picture} could not be written: {error.strerror}; choose another place with -o") from None
     return len(regions)
 

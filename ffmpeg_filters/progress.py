@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 import time
+from pathlib import Path
 from typing import Any
 
 
@@ -57,7 +59,7 @@ class Progress:
         if self.machine:
             self.event("message", text=text)
         elif not self.quiet:
-            print(text, flush=True)
+            tell(text)
 
     def warn(self, text: str) -> None:
         """Something that the user must know, on standard error, quiet or not."""
@@ -68,7 +70,14 @@ class Progress:
 
     def event(self, kind: str, **values: Any) -> None:
         if self.machine:
-            print(json.dumps({"event": kind, **values}), flush=True)
+            tell(json.dumps({"event": kind, **values}))
+
+
+def tell(text: str) -> None:
+    try:
+        print(text, flush=True)
+    except BrokenPipeError:  # whoever read it has gone; the work goes on
+        sys.stdout = Path(os.devnull).open("w")  # noqa: SIM115
 
 
 def clock(seconds: float) -> str:

@@ -15,7 +15,7 @@ from ffmpeg_filters.progress import Progress
 from ffmpeg_filters.reader import VideoInfo, read_frames
 from restore_plugin import plan as plans
 from restore_plugin.catalog import task
-from restore_plugin.errors import InputError, NothingFound
+from restore_plugin.errors import NothingFound
 from restore_plugin.pipeline import staged
 from restore_plugin.regions import clip
 from restore_plugin.types import Finder, Region, Video
@@ -56,8 +56,6 @@ def write_hand_plan(job: Job, info: VideoInfo, path: Path) -> None:
         for index, seconds in enumerate(info.times()):
             regions = [hand.region for hand in job.hand if hand.span.holds(seconds) and job.span.holds(seconds)]
             writer.add(index, seconds, regions)
-    if not writer.frames:
-        raise InputError("no frame lies in the time given for the regions; check --regions, --start and --end")
 
 
 def scan(job: Job, info: VideoInfo, plan: Path, detections: Path, finder: Finder, progress: Progress) -> Path:

@@ -46,13 +46,16 @@ def process(frames: Iterable[Image], task: str, engine: str = "auto", precision:
     `frames`: RGB (H, W, 3), uint8, uint16 or float32 in [0, 1]. A few frames are restored ahead of the caller. For
     files, `restore-video` knows more: it looks at the whole clip before it decides where the regions are.
     """
+    import numpy as np
+
     from restore_plugin.errors import NothingFound
     from restore_plugin.pipeline import ahead, as_pixels, with_neighbours
 
     restore = load(task, engine, precision)
 
     def each() -> Iterator[Image]:
-        for frame, neighbours in with_neighbours(frames, as_pixels, restore.restorer.needs.context):
+        own = map(np.array, frames)  # the caller may use the same array for its next frame
+        for frame, neighbours in with_neighbours(own, as_pixels, restore.restorer.needs.context):
             try:
                 yield restore(frame, neighbours=neighbours)
             except NothingFound:

@@ -279,6 +279,8 @@ class EngineOptions:
             raise InputError(f"expected an engine for {row.name} out of {', '.join(allowed)}, got {self.engine}")
         if self.precision not in PRECISIONS:
             raise InputError(f"expected a precision out of {', '.join(PRECISIONS)}, got {self.precision}")
+        if (self.engine, self.precision) != ("auto", "auto") and not row.weights and not task(row.task).finder:
+            raise InputError(f"{row.name} has no network; leave the engine and the precision out")
 
 
 def build_restorer(

@@ -7,6 +7,7 @@ evidence of what was there.
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -147,11 +148,18 @@ def cell_tiles(cells: int, tile: int = TILE) -> list[CellTile]:
 
 
 def known_block(region: Region) -> tuple[float, float]:
+    """Raises InputError where the region does not tell it."""
     if region.block is None:
         raise InputError(
             f"expected a block size for region {region.id}, got none; measure it or write it into the plan"
         )
-    return region.block
+    try:
+        x, y = map(float, region.block)
+        if not (1 <= x < math.inf and 1 <= y < math.inf):
+            raise ValueError
+    except (TypeError, ValueError):
+        raise InputError(f"expected blocks (x, y) of at least 1 px in region {region.id}, got {region.block}") from None
+    return x, y
 
 
 def grid_edges(length: int, low: int, high: int, block: float, phase: float) -> Edges:
@@ -168,7 +176,7 @@ def grid_edges(length: int, low: int, high: int, block: float, phase: float) -> 
     if low > 0:
         parts.append(mosaic.axis_edges(0, low, block, low)[:-1])
     first, last = max(low, 0), min(high, length)
-    parts.append(mosaic.axis_edges(first, last, block, low))
+    parts.append(mosaic.axis_edges(first, last, block, phase if abs(offset) <= 0.5 else low))
     if last < length:
         parts.append(mosaic.axis_edges(last, length, block, last)[1:])
     return np.concatenate(parts)

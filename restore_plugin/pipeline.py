@@ -15,10 +15,11 @@ import numpy as np
 import numpy.typing as npt
 
 from restore_plugin.errors import InputError, NothingFound
-from restore_plugin.regions import measured, regions_under, restore_frame, whole
+from restore_plugin.regions import clip, measured, regions_under, restore_frame, whole
 from restore_plugin.types import Box, Finder, Frame, Image, Luma, Mask, Pixels, Region, Restorer
 
 LUMA = np.array([0.299, 0.587, 0.114], np.float32)  # BT.601, as cv2 and the finder's training
+OVERSHOOT = 1.0  # of float pictures in [0, 1]: farther off they are in other units
 SCALES = {np.dtype(np.uint8): 255.0, np.dtype(np.uint16): 65535.0, np.dtype(np.float32): 1.0}
 
 Item = TypeVar("Item")
@@ -59,7 +60,8 @@ class ArrayFrame:
         return small if small.dtype == np.uint8 else np.round(small * (255 / self._scale)).astype(np.uint8)
 
     def read_rgb(self, box: Box) -> Pixels:
-        return self.image[box.slices].astype(np.float32) / np.float32(self._scale)
+        pixels = self.image[box.slices].astype(np.float32) / np.float32(self._scale)
+        return np.nan_to_num(pixels, copy=False, posinf=1.0, neginf=0.0) if self._scale == 1.0 else pixels
 
     def write_rgb(self, box: Box, rgb: Pixels, mask: Mask) -> None:
         values = rgb if self._scale == 1.0 else np.round(np.clip(rgb, 0, 1) * self._scale)
@@ -74,6 +76,12 @@ def reduced(image: Image, longest: int) -> Image:
         return image
     size = (max(1, round(width * scale)), max(1, round(height * scale)))
     return np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), image.dtype)
+
+
+def in_range(image: Image) -> bool:
+    """Whether a float picture is in [0, 1], but for what filters overshoot by and pixels that are no number."""
+    known = image[np.isfinite(image)]
+    return known.size == 0 or (float(known.min()) >= -OVERSHOOT and float(known.max()) <= 1 + OVERSHOOT)
 
 
 def as_pixels(image: Image) -> Pixels:
@@ -101,11 +109,13 @@ class PictureRestorer:
         """Restore a picture; the input stays as it is.
 
         `image`: RGB (H, W, 3), uint8, uint16 or float32 in [0, 1]; the same shape and type come back. `where`: bool
-        (H, W), True = restore; or regions with what the task needs to know (their block sizes, say); without it they
+        (H, W), True = restore; or Regions with what the task needs to know (their block sizes, say); without it they
         are found, or all is restored. `neighbours`: frames before and after, float32, for methods that use them.
         Raises NothingFound where there is nothing to restore, InputError for anything else unexpected.
         """
         frame = ArrayFrame(np.array(image, order="C"))
+        if frame.image.dtype == np.float32 and not in_range(frame.image):
+            raise InputError("expected float32 in [0, 1], got values far outside of it; divide by 255 or 65535 first")
         regions = self.regions(frame, where)
         if not regions:
             raise NothingFound("nothing to restore was found in the picture; mark the place with a mask or regions")
@@ -121,6 +131,11 @@ class PictureRestorer:
                 raise InputError("this method does not find by itself what to restore; pass a mask or regions")
             return whole(frame)
         if not isinstance(where, np.ndarray):
+            if not isinstance(where, Sequence) or not all(isinstance(region, Region) for region in where):
+                raise InputError(f"expected a bool mask (H, W) or a list of Regions, got {type(where).__name__}")
+            for region in where:
+                if clip(region, frame.width, frame.height) is None:
+                    raise InputError(f"{region.box} has nothing of a picture of {frame.width}x{frame.height} px in it")
             return list(where)
         if where.shape != (frame.height, frame.width) or where.dtype != bool:
             raise InputError(

@@ -23,11 +23,13 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from restore_plugin import catalog
 from restore_plugin.errors import InputError, OutputError
 from restore_plugin.types import FOUND, ORIGINS, Box, Region
 
 VERSION = 1
 SAMPLE_BYTES = 1 << 20
+FARTHEST = 1 << 20  # px that a point may be from the picture's corner
 
 
 def fingerprint(path: Path) -> dict[str, Any]:
@@ -77,6 +79,11 @@ def region_from_json(entry: Mapping[str, Any]) -> Region:
     outline = tuple(tuple((int(px), int(py)) for px, py in polygon) for polygon in entry.get("outline", ()))
     if any(not polygon for polygon in outline):
         raise ValueError("expected polygons with points in the outline, got an empty one")
+    if any(abs(value) > FARTHEST for polygon in outline for point in polygon for value in point):
+        raise ValueError(f"expected points of the outline within {FARTHEST} px")
+    confidence = float(entry.get("confidence", 1.0))
+    if not math.isfinite(confidence):
+        raise ValueError(f"expected a number as the confidence, got {confidence}")
     origin, label, doubt = entry.get("origin", FOUND), entry.get("label", ""), entry.get("doubt", "")
     maybe = entry.get("maybe", [])
     if origin not in ORIGINS:
@@ -93,7 +100,7 @@ def region_from_json(entry: Mapping[str, Any]) -> Region:
         (block[0], block[1]) if block else None,
         (phase_x, phase_y),
         outline,
-        float(entry.get("confidence", 1.0)),
+        confidence,
         label,
         origin,
         tuple(maybe),
@@ -160,7 +167,7 @@ class PlanReader:
     def __init__(self, path: Path, task: str) -> None:
         self.path = path
         try:
-            self._file = path.open(encoding="utf-8")
+            self._file = path.open(encoding="utf-8-sig")  # editors on Windows put a mark first
         except OSError as error:
             raise InputError(
                 f"expected a plan in {path}, could not open it: {error.strerror}; check its name"
@@ -188,7 +195,7 @@ class PlanReader:
             try:
                 entry = json.loads(line)
                 return int(entry["frame"]), [region_from_json(region) for region in entry["regions"]]
-            except (ValueError, KeyError, TypeError, OverflowError) as error:
+            except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
                 self.close()
                 raise InputError(
                     f"{self.path}, line {self._number} is not a line of a plan: {_what(error)}; mend it or scan again"
@@ -250,6 +257,8 @@ def check(path: Path, task: str, source: Path, size: tuple[int, int]) -> int:
                 raise InputError(f"{where}: frame {index} comes after frame {last}; put the lines in order")
             last = index
             try:
+                if catalog.task(task).measures and not all(region.block for region in regions):
+                    raise InputError("a region has no block [x, y], the size of the mosaic's blocks in px; add it")
                 check_inside(regions, size)
             except InputError as error:
                 raise InputError(f"{path}, line {plan.line}: {error}") from None
@@ -264,6 +273,8 @@ def labels(path: Path, task: str) -> set[str]:
 
 
 def _what(error: BaseException) -> str:
+    if isinstance(error, RecursionError):
+        return "brackets in brackets"
     return f"{error} is missing" if isinstance(error, KeyError) else str(error)
 
 

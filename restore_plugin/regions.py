@@ -70,7 +70,7 @@ def restore_frame(
         if region.soft:
             out = pixels + (out - pixels) * fading(mask, around, picture, region.soft)[..., None]
         rows, columns = local.box.slices
-        away = np.abs(out[rows, columns] - pixels[rows, columns]) > UNCHANGED
+        away = ~(np.abs(out[rows, columns] - pixels[rows, columns]) <= UNCHANGED)  # so are pixels that are no number
         changed = away[..., 0] | away[..., 1] | away[..., 2]  # `any` over so short an axis is slow
         frame.write_rgb(inside.box, out[rows, columns], mask[rows, columns] & changed)
         done += 1

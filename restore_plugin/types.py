@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from engines.contract import Engine as Engine  # part of what restorers are made of
+from restore_plugin.errors import InputError
 
 # element types stand in the comments: numpy's stubs widen float32 at every step
 Pixels: TypeAlias = npt.NDArray[Any]  # (H, W, 3) float32 RGB in [0, 1], gamma-encoded
@@ -22,6 +23,7 @@ Point: TypeAlias = tuple[int, int]
 
 FOUND, BETWEEN, BEYOND = "found", "between", "beyond"  # seen; between two sightings; before the first, after the last
 ORIGINS = (FOUND, BETWEEN, BEYOND)
+LARGEST_SEED = 2**53  # JSON's numbers are exact up to here
 
 
 @dataclass(frozen=True)
@@ -174,6 +176,10 @@ class RestoreOptions:
     linear_light: bool = False
     seed: int = 0
     hide: HideOptions = field(default_factory=HideOptions)
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.seed, (int, np.integer)) or not 0 <= self.seed <= LARGEST_SEED:
+            raise InputError(f"expected a seed that is a whole number from 0 to 2**53, got {self.seed}")
 
 
 @dataclass(frozen=True)

@@ -288,6 +288,10 @@ def restore(request: RestoreRequest, job: Job, kept: Kept) -> Message:
     job.stage(0.02, 0.1, f"loading {row.name}")
     restorer = kept.restorer(row, request.options)
     regions = regions_of(request, frame, mask, job, kept)
+    if restorer.needs.holes and mask is not None:  # what is hidden beyond the mask would not be known, nor written
+        regions = regions_under(union(regions, frame.height, frame.width) & (mask > 0))
+        if not regions:
+            raise NothingFound("the regions and the mask have no place in common; mark the same place in both")
     steps = Steps(restorer, job, calls(restorer, regions, frame), job.progress[0] + 0.1)
     restore_frame(frame, regions, cast("Restorer", steps))
     job.stage(0.97, 1.0, "writing the pixels")

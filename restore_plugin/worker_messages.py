@@ -159,6 +159,10 @@ def restore_request(message: Message, most_pixels: int) -> RestoreRequest:
         raise InputError(f"expected a list of regions, got {shown(regions)}")
     method, options = catalog.method(name[:100]), options_of(message)
     catalog.EngineOptions(options.engine, options.precision).check(method)
+    if "task" in message and message["task"] not in (method.task, method.name):
+        raise InputError(f"{method.name} is a method for {method.task}, got the task {shown(message['task'])}")
+    if (options.block or options.linear_light) and not catalog.task(method.task).measures:
+        raise InputError(f"block and linear_light are about a mosaic's blocks; {method.task} knows none")
     given = None if regions is None else tuple(regions)
     return RestoreRequest(method, pixels, mask_area(message, pixels), given, options)
 

@@ -246,3 +246,15 @@ def test_short_of_memory_it_takes_smaller_tiles_and_at_last_another_engine(room:
     assert all("out of memory" in line for line in said)
     with pytest.raises(OutOfMemory):
         demosaic.Demosaic(ShortOfMemory(engine, 0))(pixels, None, (), region)
+
+
+@pytest.mark.parametrize("block", [4.1, 4.37, 4.5, 4.75, 5.3, 6.5, 7.3, 9.7, 13.3, 17.3])
+def test_measured_lines_are_those_of_the_mosaic(block: float) -> None:
+    """Under a mask the blocks are measured, however odd they are: each mean is kept, so each line was found."""
+    truth, region = photograph(), aligned((block, block))
+    shown = hide(truth, region, whole_grid=False)
+    finder = catalog.build_finder(catalog.task("demosaic"))
+    assert finder is not None
+    out = PictureRestorer(restorer("bicubic"), finder)(shown, where(truth, region))
+    again = hide(out, region, whole_grid=False)
+    assert np.abs(again.astype(int) - shown).max() <= 1  # both were rounded

@@ -39,7 +39,7 @@ def edited(path: Path, *lines: str) -> Path:
 
 
 def line(frame: int = 1, **changes: object) -> str:
-    return json.dumps({"frame": frame, "regions": [{"box": [1, 2, 30, 40], **changes}]})
+    return json.dumps({"frame": frame, "regions": [{"box": [1, 2, 30, 40], "block": [8, 8], **changes}]})
 
 
 def test_round_trip(tmp_path: Path, video: Path) -> None:
@@ -52,7 +52,9 @@ def test_round_trip(tmp_path: Path, video: Path) -> None:
     for frame, regions in read.items():
         # the phase of a region without blocks says nothing
         assert [r if r.block else Region(r.box, r.id) for r in regions] == frames[frame]
-    assert check(path, "demosaic", video, SIZE) == 3
+    with pytest.raises(InputError, match="line 2: a region has no block"):  # which a mosaic cannot do without
+        check(path, "demosaic", video, SIZE)
+    assert check(write(path, video, {2: REGIONS[:2], 5: REGIONS[:1]}), "demosaic", video, SIZE) == 2
 
 
 def test_counts_and_leaves_empty_frames_out(tmp_path: Path) -> None:
@@ -76,13 +78,18 @@ def test_at_in_order(tmp_path: Path, video: Path) -> None:
 
 def test_edited_plans(tmp_path: Path, video: Path) -> None:
     path = edited(
-        tmp_path / "plan.jsonl", line(3), "", line(4, block=[8, 8]), line(5, id=7, block=[8, 8], phase=[3, 1])
+        tmp_path / "plan.jsonl",
+        line(3, block=None),
+        "",
+        line(4, block=[8, 8]),
+        line(5, id=7, block=[8, 8], phase=[3, 1]),
     )
     first, second, third = (regions[0] for _, regions in PlanReader(path, "demosaic"))
     assert first == Region(Box(1, 2, 30, 40), 0, None, (1.0, 2.0))
     assert second == Region(Box(1, 2, 30, 40), 0, (8.0, 8.0), (1.0, 2.0), (), 1.0)  # from the box's corner
     assert (third.id, third.phase) == (7, (3.0, 1.0))
-    assert check(path, "demosaic", video, SIZE) == 3
+    path.write_bytes(b"\xef\xbb\xbf" + edited(path, line(4), line(5)).read_bytes())  # as editors on Windows begin
+    assert check(path, "demosaic", video, SIZE) == 2
 
 
 BAD_LINES = {
@@ -110,6 +117,10 @@ BAD_LINES = {
     "an outline that is a number": line(outline=5),
     "points of three": line(outline=[[[1, 2, 3]]]),
     "an empty polygon": line(block=[8, 8], outline=[[]]),
+    "a point far away": line(outline=[[[10**12, 50]]]),
+    "a confidence that is no number": line(confidence=float("nan")),
+    "no block for a mosaic": line(block=None),
+    "brackets in brackets": "[" * 100_000,
 }
 
 

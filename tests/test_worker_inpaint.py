@@ -78,6 +78,24 @@ def test_all_hidden_is_an_error_and_leaves_the_pixels(client: Worker) -> None:
         restored(client, scene(), "inpaint")
 
 
+def test_regions_that_a_mask_narrows_hide_no_more_than_both(client: Worker) -> None:
+    """What is hidden beyond the mask would be filled, not written, and leave a seam."""
+    picture, wide = scene(), Box(HOLE.x - 30, HOLE.y - 30, HOLE.width + 60, HOLE.height + 60)
+    with send(client, picture, hidden()) as place:
+        client.restore(place, "smooth", regions=[{"box": [wide.x, wide.y, wide.width, wide.height]}])
+        np.testing.assert_array_equal(fetched(place, picture), loaded("smooth")(picture, hidden() > 0))
+    with send(client, picture, hidden()) as place:
+        with pytest.raises(WorkerError, match="no place in common") as caught:
+            client.restore(place, "smooth", regions=[{"box": [0, 0, 8, 8]}])
+        assert caught.value.kind == "nothing_found"
+
+
+def test_options_of_another_task(client: Worker) -> None:
+    for options in ({"block": 8}, {"linear_light": True}):
+        with pytest.raises(WorkerError, match="inpaint knows none"):
+            restored(client, scene(), "smooth", hidden(), **options)
+
+
 # --- what is sent along
 
 

@@ -6,7 +6,7 @@ it; the block size and phase are those of the comb of lines that collects the mo
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -14,6 +14,7 @@ import numpy.typing as npt
 from restore_plugin.types import Luma, Mask
 
 Profile = npt.NDArray[np.float64]
+IntArray = npt.NDArray[np.int64]
 
 STRONGEST_STEP = 24 / 255  # one hard edge of the picture must not outweigh many lines
 CLEAR, DOUBTFUL = 0.85, 0.7  # likeness of a comb that needs no other beside it; that may be anywhere
@@ -22,6 +23,9 @@ MULTIPLES = (2 / 3, 1.5, 0.5, 2.0, 1 / 3, 3.0)
 SMALLEST = 3.5  # px
 SEARCH = 0.25  # the first estimate may be off by this share
 NARROW_SEARCH = 0.02  # and a multiple of one that was found by this
+SIDES = np.array([0, -1, 1])  # px from where a line should be
+SETTLING, FITS = 4, 2001  # times at most that a comb is fitted to the lines it finds, and blocks tried each time
+LEAST_GAIN = 1e-6  # share of steps by which it must excel the one before
 
 
 @dataclass(frozen=True)
@@ -53,7 +57,7 @@ def comb(profile: Profile, blocks: Profile, phases: Profile, low: int, high: int
     for first in range(0, len(blocks), rows):
         block = blocks[first : first + rows, None, None]
         lines = np.arange(int((high - low) / float(block.min())) + 2)
-        at = np.floor((phases[:, None] + lines) * block + 0.5).astype(np.int32)
+        at = np.ceil((phases[:, None] + lines) * block - 0.5).astype(np.int32)
         valid = (at > 0) & (at < high - low)
         values = padded[np.where(valid, at, high - low)]
         score[first : first + rows] = values.sum(axis=2) / np.maximum(valid.sum(axis=2), 1)
@@ -80,7 +84,7 @@ def fit_axis(profile: Profile, guess: float) -> AxisGrid | None:
             other = fit_near(profile, size, search)
             if other is not None and (found := like(other)) > reached + BETTER:
                 best, reached = other, found
-    return best
+    return settled(profile, best)
 
 
 class Likeness:
@@ -99,7 +103,7 @@ class Likeness:
 
     def __call__(self, grid: AxisGrid) -> float:
         length = len(self.steps)
-        lines = np.floor(grid.phase % grid.block + np.arange(length / grid.block + 1) * grid.block + 0.5).astype(int)
+        lines = np.ceil(grid.phase % grid.block + np.arange(length / grid.block + 1) * grid.block - 0.5).astype(int)
         lines = lines[(lines > 0) & (lines < length)]
         if not len(lines):
             return 0.0
@@ -113,6 +117,39 @@ class Likeness:
         filled = above_chance(float(full[lines].mean()), float(full.mean()))
         explained = above_chance(float(self.steps[on].sum()) / self.total, float(on.mean()))
         return 2 * filled * explained / (filled + explained) if filled and explained else 0.0
+
+
+def lines_at(length: int, block: float, phase: float) -> tuple[IntArray, IntArray]:
+    """Which lines of a comb lie in a profile, by number, and at which of its entries (as in mosaic.axis_edges)."""
+    numbers = np.arange(-length, length)
+    at = np.ceil(phase + numbers * block - 0.5).astype(np.int64)
+    inside = (at > 0) & (at < length)
+    return numbers[inside], at[inside]
+
+
+def settled(profile: Profile, grid: AxisGrid) -> AxisGrid:
+    """The comb nearby whose lines round to where the steps are, if there is one that collects more of them.
+
+    A search in steps leaves lines that round to the pixel beside theirs. Each line is looked for among its neighbours;
+    of blocks of about this size the one is taken from which the lines found are least far at most (Chebyshev's fit).
+    """
+    for _ in range(SETTLING):
+        numbers, at = lines_at(len(profile), grid.block, grid.phase)
+        near = np.stack([profile[np.clip(at + side, 0, len(profile) - 1)] for side in SIDES])
+        second, first = np.sort(near, axis=0)[1:]
+        clear = first > 2 * second  # others may be anywhere
+        if clear.sum() < 3:
+            break
+        found = (at + SIDES[near.argmax(axis=0)])[clear]
+        spread = 1.5 / np.ptp(numbers)
+        blocks = np.linspace(grid.block - spread, grid.block + spread, FITS)
+        starts = found - blocks[:, None] * numbers[clear]
+        row = int(np.argmin(np.ptp(starts, axis=1)))
+        better = replace(grid, block=float(blocks[row]), phase=float(starts[row].min() + starts[row].max()) / 2)
+        if profile[lines_at(len(profile), better.block, better.phase)[1]].sum() <= profile[at].sum() * (1 + LEAST_GAIN):
+            break
+        grid = better
+    return grid
 
 
 def above_chance(share: float, chance: float) -> float:
@@ -161,9 +198,8 @@ def fit_near(profile: Profile, guess: float, search: float = SEARCH) -> AxisGrid
         centre, spread = best_block, 1.0 / lines
         low, span = low - span, min(length, span * 3)
         low = max(0, low)
-    lines_at = np.floor(best_phase + np.arange(-length, length) * best_block + 0.5).astype(np.int64)
     on = np.zeros(length, bool)
-    on[lines_at[(lines_at > 0) & (lines_at < length)]] = True
+    on[lines_at(length, best_block, best_phase)[1]] = True
     if not on.any() or on[1:].all():
         return None
     beside = np.convolve(on, [1, 1, 1], "same") > 0  # compression smears a line by a pixel
