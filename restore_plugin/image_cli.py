@@ -26,6 +26,7 @@ PROGRAM = "restore-image"
 HONESTY = "restored pixels are plausible, not evidence"
 SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".webp")
 MOST_PX = 1000  # that a mask is grown by
+LARGEST_SEED = 2**53  # as in `types`, which loads numpy
 INTERRUPTED = 130  # as shells number a process that Ctrl-C ended
 
 EPILOG = f"""\
@@ -66,6 +67,7 @@ class Options:
     seed: int = 0
     block: tuple[float, float] | None = None
     phase: tuple[float, float] | None = None
+    picture: Path | None = None  # of the method that hides under a picture
 
 
 @dataclass(frozen=True)
@@ -83,10 +85,10 @@ class Tools:
 
     @cached_property
     def restorer(self) -> Restorer:
-        from restore_plugin.types import RestoreOptions
+        from restore_plugin.types import HideOptions, RestoreOptions
 
         options = self.options
-        wanted = RestoreOptions(options.linear_light, options.seed)
+        wanted = RestoreOptions(options.linear_light, options.seed, HideOptions(picture=options.picture))
         return catalog.build_restorer(options.method, options.engine, wanted, self.tell)
 
     @cached_property
@@ -98,10 +100,14 @@ class Tools:
 
     @cached_property
     def mask(self) -> Mask:
-        """(H, W): True where the picture given with --mask is nearer to white than to black."""
+        """(H, W): True where the picture given with --mask is nearer to white than to black, and to solid than to
+        clear."""
         assert self.options.mask is not None
-        pixels = read(self.options.mask).pixels
-        white: Mask = pixels.mean(-1) > (127 if pixels.itemsize == 1 else 32767)
+        still = read(self.options.mask)
+        half = 127 if still.pixels.itemsize == 1 else 32767
+        white: Mask = still.pixels.mean(-1) > half
+        if still.alpha is not None:
+            white &= still.alpha > half
         if not white.any():
             raise NothingFound(f"{self.options.mask} is black, so there is nothing to restore; paint the places white")
         return white
@@ -138,16 +144,23 @@ def parser() -> Parser:
     add("-o", "--output", type=Path, metavar="PATH", help=where_to)
     add("--overwrite", action="store_true", help="replace outputs that exist; an input is never replaced")
     where = made.add_mutually_exclusive_group()
-    place = "a place to restore, in px; may be given again (default: found)"
+    place = "a place to restore, in px of the picture as it is shown; may be given again (default: found)"
     where.add_argument("--regions", action="append", default=[], metavar="X,Y,W,H", help=place)
     where.add_argument("--mask", type=Path, metavar="PICTURE", help="white = restore; of the picture's size")
-    add("--grow", type=px, default=0, metavar="PX", help="restore so much more around the mask or the regions")
-    soft = "restore so much more, too, and fade into the old pixels over it"
-    add("--feather", type=px, default=0, metavar="PX", help=soft)
-    add("--seed", type=int, default=0, metavar="N", help="of what is drawn at random (inpaint)")
+    add(
+        "--grow",
+        type=whole(MOST_PX),
+        default=0,
+        metavar="PX",
+        help="restore so much more around the mask or the regions",
+    )
+    soft = "restore so much more, too, and fade into the old pixels over it; at least 2"
+    add("--feather", type=whole(MOST_PX), default=0, metavar="PX", help=soft)
+    add("--seed", type=whole(LARGEST_SEED), default=0, metavar="N", help="of what is drawn at random (inpaint)")
     add("--block", metavar="B or XxY", help="size of the mosaic's blocks in px, such as 8 or 8x6.5 (default: measured)")
     add("--phase", metavar="X,Y", help="with --block: where in px two grid lines cross (default: the region's corner)")
     add("--linear-light", action="store_true", help="the mosaic was averaged in linear light, as GIMP does")
+    add("--picture", type=Path, metavar="FILE", help="for the method picture: what hides the faces")
     add("--engine", default="auto", metavar="NAME[:DEVICE]", help=catalog.ENGINE_HELP)
     add("--precision", default="auto", help=catalog.PRECISION_HELP)
     add("--deterministic", action="store_true", help=catalog.DETERMINISTIC_HELP)
@@ -187,10 +200,22 @@ def parse_options(arguments: argparse.Namespace) -> Options:
         raise InputError(f"{method.name} is a method for {method.task}, not for {arguments.task}; change one of them")
     engine = catalog.EngineOptions(arguments.engine, arguments.precision, arguments.deterministic)
     engine.check(method)
+    if method.name == "review":
+        raise InputError("the method review shows the faces and who they are, for restore-video; take another one")
+    if arguments.picture and method.name != "picture":
+        raise InputError("--picture goes with --task automosaic --method picture")
+    for name in ("block", "phase", "linear_light"):
+        if getattr(arguments, name) and not catalog.task(method.task).measures:
+            option = "--" + name.replace("_", "-")
+            raise InputError(
+                f"{option} is about a mosaic's blocks; it goes with --task demosaic, not with {method.task}"
+            )
     if arguments.phase and not arguments.block:
         raise InputError("--phase says where a grid of known size lies; give --block, too")
     if (arguments.grow or arguments.feather) and not (arguments.mask or arguments.regions):
         raise InputError("--grow and --feather widen the places that are given; give --mask or --regions, too")
+    if arguments.feather == 1:  # of what is filled more, the innermost px is wholly new, so that nothing shows through
+        raise InputError("--feather 1 has no px to fade over; give 2 or more, or --grow 1")
     boxes = []
     for text in arguments.regions:
         x, y, width, height = numbers(text, ",", 4, "--regions x,y,w,h in whole px")
@@ -219,14 +244,19 @@ def parse_options(arguments: argparse.Namespace) -> Options:
         arguments.seed,
         block,
         phase,
+        arguments.picture,
     )
 
 
-def px(text: str) -> int:
-    """A whole number of pixels, up to MOST_PX."""
-    if not text.isascii() or not text.isdigit() or int(text) > MOST_PX:
-        raise argparse.ArgumentTypeError(f"expected whole px from 0 to {MOST_PX}, got {text}")
-    return int(text)
+def whole(most: int) -> Callable[[str], int]:
+    """The type of an argument: a whole number from 0 to `most`."""
+
+    def parsed(text: str) -> int:
+        if not text.isascii() or not text.isdigit() or int(text) > most:
+            raise argparse.ArgumentTypeError(f"expected a whole number from 0 to {most}, got {text}")
+        return int(text)
+
+    return parsed
 
 
 def numbers(text: str, separator: str, count: int, expected: str) -> list[float]:
@@ -243,9 +273,9 @@ def plan_jobs(arguments: argparse.Namespace) -> list[Job]:
     """Every picture with its output; raises before any work where an output would be written onto an input."""
     sources: list[Path] = []
     for given in arguments.inputs:
-        found = pictures_in(given) if given.is_dir() else [given]
+        found = pictures_in(given) if os.path.isdir(given) else [given]
         sources += [path for path in found if path not in sources]
-    several = len(sources) > 1 or any(given.is_dir() for given in arguments.inputs)
+    several = len(sources) > 1 or any(map(os.path.isdir, arguments.inputs))
     output: Path | None = arguments.output
     if output is not None and several:
         try:
@@ -257,9 +287,9 @@ def plan_jobs(arguments: argparse.Namespace) -> list[Job]:
     jobs: dict[Path, Job] = {}
     for source in sources:
         beside = source.with_name(f"{source.stem}.restored{source.suffix}")
-        target = beside if output is None else output / beside.name if output.is_dir() else output
-        for other in (*sources, *([arguments.mask] if arguments.mask else ())):
-            if same_file(other, target):
+        target = beside if output is None else output / beside.name if os.path.isdir(output) else output
+        for other in (*sources, arguments.mask, arguments.picture):
+            if other and same_file(other, target):
                 raise InputError(f"{target} is an input and is never written to; choose another output with -o")
         if target in jobs:
             raise InputError(f"{jobs[target].source} and {source} would both be written to {target}; run them apart")
@@ -314,10 +344,11 @@ def restore(job: Job, tools: Tools, overwrite: bool) -> list[Region]:
 
     still = read(job.source)
     stills.check(still, job.target)
-    if job.target.is_dir():
+    if os.path.isdir(job.target):
         raise InputError(f"{job.target} is a folder; name a file with -o")
     if os.path.lexists(job.target) and not overwrite:
         raise InputError(f"{job.target} is there already; choose another name with -o, or pass --overwrite")
+    stills.check_place(job.target)
     regions = regions_of(still, tools)
     pixels = PictureRestorer(tools.restorer, None)(still.pixels, regions)
     by = f"by restore-plugin ({tools.options.method.task}, {tools.options.method.name})"
@@ -341,7 +372,8 @@ def regions_of(still: Still, tools: Tools) -> list[Region]:
     if options.mask is not None:
         if tools.mask.shape != (height, width):
             size = f"{tools.mask.shape[1]}x{tools.mask.shape[0]}"
-            raise InputError(f"expected a mask of the picture's size, {width}x{height}, got {size}; scale the mask")
+            expected = f"expected a mask of the picture's size, {width}x{height} as it is shown"
+            raise InputError(f"{expected}, got {size}; scale or turn the mask")
         regions = regions_under(tools.mask)
     if regions and (options.grow or options.feather):
         larger = grown(union(regions, height, width), options.grow + options.feather)

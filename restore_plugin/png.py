@@ -46,6 +46,11 @@ def chunks(data: bytes) -> Iterator[tuple[bytes, bytes]]:
         at += 12 + length
 
 
+def end(chunks: Iterable[tuple[bytes, bytes]]) -> int:
+    """The byte behind the last chunk of a file."""
+    return len(SIGNATURE) + sum(12 + len(body) for _, body in chunks)
+
+
 def bare(chunks: Iterable[tuple[bytes, bytes]]) -> bytes:
     """A file of only what makes the pixels: nothing in the metadata can then keep a decoder from them."""
     return SIGNATURE + b"".join(_chunk(kind, body) for kind, body in chunks if kind in PIXEL_CHUNKS)
@@ -85,7 +90,7 @@ def blocks(
 
 def mark_block(carried: Iterable[bytes], mark: str) -> bytes | None:
     """A block with `mark` under a keyword that `carried` leaves free; None where it leaves none."""
-    taken = {block[4 : block.index(b"\0")] for block in carried if block[:4] in (b"tEXt", b"zTXt", b"iTXt")}
+    taken = {block[4:].split(b"\0")[0] for block in carried if block[:4] in (b"tEXt", b"zTXt", b"iTXt")}
     place = next((key for key in (b"Software", b"Comment", b"Restoration") if key not in taken), None)
     return b"tEXt" + place + b"\0" + mark.encode("ascii") if place else None
 

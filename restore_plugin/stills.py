@@ -1,9 +1,9 @@
 """Still pictures: PNG, JPEG, TIFF and WebP, read and written with everything they carry.
 
 Between input and output of the same format the metadata blocks pass through byte by byte; into another format go EXIF,
-ICC profile, XMP and resolution. Pixels are taken as stored: an EXIF orientation is passed along, never applied. What
-could not be kept (further pages, animation, CMYK, ...) is refused. Thumbnails of TIFF files are dropped: they would
-still show the picture as it was.
+ICC profile, XMP and resolution. Pixels are turned upright, as the EXIF orientation says, and turned back when they are
+written, so that the file stays as it was stored. What could not be kept (further pages, animation, CMYK, data behind
+the picture's end, ...) is refused. Thumbnails are dropped: they would still show the picture as it was.
 
 PNG and TIFF are put together in `png` and `tiff`, as no library writes 16 bits together with metadata: Pillow knows no
 16-bit RGB, OpenCV no grey with alpha and no metadata, tifffile no EXIF.
@@ -11,19 +11,21 @@ PNG and TIFF are put together in `png` and `tiff`, as no library writes 16 bits 
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 import struct
 import warnings
 import zlib
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 from PIL import Image as Pillow
 from PIL import JpegImagePlugin, UnidentifiedImageError
 
-from restore_plugin import png, tiff
+from restore_plugin import jpeg, png, previews, tiff
 from restore_plugin.errors import InputError, OutputError, Refused, RestoreError
 from restore_plugin.png import Samples
 
@@ -31,7 +33,6 @@ FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".tif": "TIFF", ".tif
 MAX_PIXELS = 178_956_970  # where Pillow, too, takes a picture for a decompression bomb
 JPEG_QUALITY = 95  # of what was no JPEG before
 LUMA = np.array([0.299, 0.587, 0.114])
-XMP_SEGMENT = b"http://ns.adobe.com/xap/1.0/\0"
 XMP_PACKET = (
     "<?xpacket begin='\ufeff' id='W5M0MpCehiHzreSzNTczkc9d'?><x:xmpmeta xmlns:x='adobe:ns:meta/'>"
     "<rdf:RDF xmlns:rdf='http://www.w3.org/1999/02/22-rdf-syntax-ns#'><rdf:Description rdf:about='' "
@@ -51,7 +52,7 @@ class JpegCoding:
 
 @dataclass(frozen=True, eq=False)
 class Still:
-    """A picture as its file stores it. `dataclasses.replace(still, pixels=...)` is what a restorer gives back.
+    """A picture as it is shown, upright. `dataclasses.replace(still, pixels=...)` is what a restorer gives back.
 
     `pixels`: RGB (H, W, 3), uint8 or uint16, not premultiplied; three equal channels where `grey`. `alpha`: (H, W) of
     the same type. `exif`: a TIFF structure, without the `Exif` prefix. `dpi`: (x, y). `carried`: the file's own blocks
@@ -96,7 +97,7 @@ def read(path: Path) -> Still:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of odd metadata, which passes through unread
-            return reader(data)
+            return _turned(reader(data), tiff.upright)
     except RestoreError as error:
         raise type(error)(f"{path} {error}") from None
     except (*DAMAGED, Pillow.DecompressionBombError) as error:
@@ -128,8 +129,8 @@ def write(still: Still, path: Path, mark: str) -> bool:
     `check` does, and OutputError where the file cannot be written.
     """
     to = check(still, path)
-    data, marked = WRITERS[to](still, mark)
-    part = path.with_name(f".{path.name}.part")
+    data, marked = WRITERS[to](_turned(still, tiff.as_stored), mark)
+    part = _part(path)
     try:
         try:
             with part.open("wb") as file:
@@ -141,10 +142,47 @@ def write(still: Still, path: Path, mark: str) -> bool:
             part.unlink(missing_ok=True)
             raise
     except OSError as error:
-        raise OutputError(
-            f"could not write {path}: {error.strerror or error}; free some space or choose another place with -o"
-        ) from error
+        raise _unwritable(path, error) from error
     return marked
+
+
+def check_place(path: Path) -> None:
+    """Make the folder of `path` where it is missing; raises OutputError where nothing could be written there."""
+    part = _part(path)
+    try:
+        if not path.parent.exists():
+            path.parent.mkdir(parents=True)
+        part.touch()
+        part.unlink()
+    except OSError as error:
+        raise _unwritable(path, error) from None
+
+
+def _part(path: Path) -> Path:
+    return path.with_name(f".{path.name}.part")
+
+
+def _unwritable(path: Path, error: OSError) -> OutputError:
+    what_to_do = "free some space or " if error.errno in (errno.ENOSPC, errno.EDQUOT) else ""
+    return OutputError(
+        f"could not write {path}: {error.strerror or error}; {what_to_do}choose another place or name with -o"
+    )
+
+
+def _turned(still: Still, turn: Callable[[Samples, int], Samples]) -> Still:
+    orientation = tiff.orientation(still.exif)
+    alpha = None if still.alpha is None else turn(still.alpha, orientation)
+    return replace(still, pixels=turn(still.pixels, orientation), alpha=alpha)
+
+
+def _check_behind(data: bytes, end: int | None) -> None:
+    """Raises Refused for anything but zeros behind the picture's end."""
+    count = len(data[end:].strip(b"\0")) if end is not None else 0
+    if count:
+        raise Refused(
+            f"has {count} bytes behind the picture's end (a motion photo's video, a gain map, a second picture), which "
+            "would be lost; save it as a plain picture first"
+        )
 
 
 def _other(data: bytes) -> str:
@@ -200,6 +238,7 @@ def _read_png(data: bytes) -> Still:
         raise Refused("is animated (APNG), and only one picture can be restored; save the frames apart")
     width, height, depth, colour = struct.unpack_from(">IIBB", found[b"IHDR"])
     _check_size(width, height)
+    _check_behind(data, png.end(chunks))
     bare = png.bare(chunks)
     if depth == 16:
         samples = _decode(bare)
@@ -212,7 +251,7 @@ def _read_png(data: bytes) -> Still:
         top = np.iinfo(pixels.dtype).max
         key = np.frombuffer(found[b"tRNS"], ">u2").astype(int) * (top // (2**depth - 1))
         alpha = np.where((pixels == key).all(-1), 0, top).astype(pixels.dtype)
-    told = png.metadata(chunks)
+    told = png.metadata([(kind, previews.cut_chunk(kind, body)) for kind, body in chunks])
     return Still(pixels, "PNG", alpha, grey, told.exif, told.icc, told.xmp, _dpi(told.dpi), carried=told.carried)
 
 
@@ -227,27 +266,6 @@ def _write_png(still: Still, mark: str) -> tuple[bytes, bool]:
 # --- JPEG (ITU-T T.81) ---------------------------------------------------------------------------------------------
 
 
-def _segment(marker: int, data: bytes) -> bytes:
-    if len(data) > 65533:
-        raise InputError(f"its metadata hold a block of {len(data)} bytes, more than fits a JPEG; name the output .png")
-    return struct.pack(">BBH", 0xFF, marker, len(data) + 2) + data
-
-
-def _segments(data: bytes) -> tuple[list[bytes], bytes]:
-    """The segments before the scan, each with its marker and length; and the rest."""
-    at, segments = 2, []
-    while data[at + 1] != 0xDA:
-        if data[at] != 0xFF:
-            raise ValueError("expected a marker between segments")
-        if data[at + 1] == 0xFF:  # fill byte
-            at += 1
-            continue
-        end = at + 2 + struct.unpack_from(">H", data, at + 2)[0]
-        segments.append(data[at:end])
-        at = end
-    return segments, data[at:]
-
-
 def _read_jpeg(data: bytes) -> Still:
     with Pillow.open(io.BytesIO(data), formats=("JPEG",)) as image:
         assert isinstance(image, JpegImagePlugin.JpegImageFile)
@@ -259,18 +277,20 @@ def _read_jpeg(data: bytes) -> Still:
         rgb = "jfif" not in image.info and (names == list(b"RGB") or image.info.get("adobe_transform") == 0)
         # Pillow writes 4:4:4, 4:2:2 and 4:2:0; from anything rarer the finest loses nothing.
         coding = JpegCoding(tuple(tables), max(0, JpegImagePlugin.get_sampling(image)), rgb and not grey)
-    carried = [block for block in _segments(data)[0] if 0xE0 <= block[1] <= 0xEF or block[1] == 0xFE]
+    _check_behind(data, jpeg.end(data))
+    segments, _ = jpeg.segments(data)
+    carried = previews.cut_segments([block for block in segments if 0xE0 <= block[1] <= 0xEF or block[1] == 0xFE])
     named = [(block[1], block[4:]) for block in carried]
-    parts = sorted(body[12:] for kind, body in named if kind == 0xE2 and body.startswith(b"ICC_PROFILE\0"))
+    parts = sorted(body[12:] for kind, body in named if kind == 0xE2 and body.startswith(jpeg.ICC))
     jfif = next((body for kind, body in named if kind == 0xE0 and body.startswith(b"JFIF\0")), bytes(14))
     unit = {1: 1.0, 2: 2.54}.get(jfif[7])
     return Still(
         pixels,
         "JPEG",
         grey=grey,
-        exif=next((body[6:] for kind, body in named if kind == 0xE1 and body.startswith(b"Exif\0\0")), None),
+        exif=next((body[6:] for kind, body in named if kind == 0xE1 and body.startswith(jpeg.EXIF)), None),
         icc=b"".join(part[2:] for part in parts) or None,
-        xmp=next((body[len(XMP_SEGMENT) :] for _, body in named if body.startswith(XMP_SEGMENT)), None),
+        xmp=next((body[len(jpeg.XMP) :] for _, body in named if body.startswith(jpeg.XMP)), None),
         dpi=_dpi((unit * int.from_bytes(jfif[8:10], "big"), unit * int.from_bytes(jfif[10:12], "big")))
         if unit
         else None,
@@ -291,21 +311,14 @@ def _write_jpeg(still: Still, mark: str) -> tuple[bytes, bool]:
         if len(tables) == 2 and coding.tables[1] != coding.tables[2]:  # a table shared, but not by Cb and Cr
             tables = [list(table) for table in coding.tables]
         image.save(buffer, "JPEG", qtables=tables, subsampling=coding.subsampling, keep_rgb=coding.rgb)
-    segments, scan = _segments(buffer.getvalue())
+    segments, scan = jpeg.segments(buffer.getvalue())
     carried = list(still.carried)
     if still.format != "JPEG":
-        dpi = [min(65535, round(value)) for value in still.dpi or ()]
-        density = struct.pack(">BHH", 1, *dpi) if dpi else struct.pack(">BHH", 0, 1, 1)
-        carried = [_segment(0xE0, b"JFIF\0\1\1" + density + b"\0\0")]
-        if still.exif:
-            carried.append(_segment(0xE1, b"Exif\0\0" + still.exif))
-        if still.xmp:
-            carried.append(_segment(0xE1, XMP_SEGMENT + still.xmp))
-        pieces = [(still.icc or b"")[at : at + 65000] for at in range(0, len(still.icc or b""), 65000)]
-        for index, piece in enumerate(pieces, 1):
-            carried.append(_segment(0xE2, b"ICC_PROFILE\0" + bytes([index, len(pieces)]) + piece))
+        carried = list(jpeg.blocks(still.exif, still.icc, still.xmp, still.dpi))
     first_comment = next((i for i, block in enumerate(carried) if block[1] == 0xFE), len(carried))
-    carried.insert(first_comment, _segment(0xFE, mark.encode("ascii")))  # readers that keep one comment keep the last
+    carried.insert(
+        first_comment, jpeg.segment(0xFE, mark.encode("ascii"))
+    )  # readers that keep one comment keep the last
     coded = [block for block in segments if block[1] != 0xE0]
     return b"\xff\xd8" + b"".join(carried + coded) + scan, True
 
@@ -318,9 +331,10 @@ def _read_webp(data: bytes) -> Still:
         if getattr(image, "is_animated", False):
             raise Refused("is animated, and only one picture can be restored; save the frames apart")
         pixels, alpha, _ = _colours(image)
-        exif = image.info.get("exif")
-        exif = exif.removeprefix(b"Exif\0\0") if exif else None
-        return Still(pixels, "WebP", alpha, exif=exif, icc=image.info.get("icc_profile"), xmp=image.info.get("xmp"))
+        _check_behind(data, 8 + int.from_bytes(data[4:8], "little"))
+        exif, xmp = (previews.cut(image.info.get(name) or b"") or None for name in ("exif", "xmp"))
+        exif = exif.removeprefix(jpeg.EXIF) if exif else None
+        return Still(pixels, "WebP", alpha, exif=exif, icc=image.info.get("icc_profile"), xmp=xmp)
 
 
 def _write_webp(still: Still, mark: str) -> tuple[bytes, bool]:
@@ -350,7 +364,7 @@ def _read_tiff(data: bytes) -> Still:
     colours = 1 if grey else 3
     alpha = samples[..., colours] if samples.shape[2] > colours else None
     pixels = np.ascontiguousarray(np.broadcast_to(samples[..., :colours], (*samples.shape[:2], 3)))
-    kept = tiff.without_layout(tags)
+    kept = previews.cut_tags(tiff.without_layout(tags))
     return Still(
         pixels,
         "TIFF",
@@ -358,7 +372,7 @@ def _read_tiff(data: bytes) -> Still:
         grey,
         exif=tiff.exif(kept, order),
         icc=tiff.raw(tags, tiff.ICC),
-        xmp=tiff.raw(tags, tiff.XMP),
+        xmp=tiff.raw(kept, tiff.XMP),
         dpi=_dpi(tiff.resolution(tags, order)),
         carried=(tiff.build(kept, order),),
     )
@@ -374,8 +388,8 @@ def _tiff_samples(data: bytes, tags: tiff.Tags) -> tuple[Samples, bool]:
         grey = page.photometric in (0, 1)
         if page.bitspersample == 16:
             samples = tiff.decode(page)
-            return _decode(data) if samples is None else samples, grey
-        with Pillow.open(io.BytesIO(tiff.upright(data, page))) as image:
+            return _decode(tiff.unturned(data, page)) if samples is None else samples, grey
+        with Pillow.open(io.BytesIO(tiff.unturned(data, page))) as image:
             pixels, alpha, _ = _colours(image)
         colour = pixels[..., :1] if grey else pixels
         return (colour if alpha is None else np.dstack((colour, alpha))), grey

@@ -29,6 +29,9 @@ EXIF_TAGS = {270, 271, 272, 274, 282, 283, 296, 305, 306, 315, 316, 33432, 34665
 # Tags that describe how the samples lie in the file, or copies of the picture: written anew, or left out.
 LAYOUT_TAGS = {254, 255, *range(256, 260), *range(262, 267), 273, *range(277, 282), 284, 288, 289, *range(290, 294)}
 LAYOUT_TAGS |= {297, 317, 320, *range(322, 326), 330, 338, 339, 340, 341, 347, *range(512, 522), *range(529, 533), 400}
+# Orientation -> steps down and to the right, after rows and columns are swapped where it says so (EXIF 2.32, 4.6.4).
+TURNS = {1: (1, 1, False), 2: (1, -1, False), 3: (-1, -1, False), 4: (-1, 1, False)}
+TURNS |= {5: (1, 1, True), 6: (1, -1, True), 7: (-1, -1, True), 8: (-1, 1, True)}
 
 
 def parse(data: bytes) -> tuple[str, Tags]:
@@ -59,6 +62,47 @@ def raw(tags: Tags, tag: int) -> bytes | None:
     """The value of a tag as it lies in the file."""
     value = tags.get(tag)
     return value[1] if isinstance(value, tuple) else None
+
+
+def orientation(exif: bytes | None) -> int:
+    """How the stored pixels lie, 1 to 8 as EXIF numbers it; 1, upright, where it is not told."""
+    data = (exif or b"").removeprefix(b"Exif\0\0")
+    try:
+        order = _byte_order(data)
+        found = _numbers(data, order, struct.unpack_from(order + "I", data, 4)[0])[0].get(ORIENTATION, [1])[0]
+    except (LookupError, struct.error):
+        return 1
+    return found if found in TURNS else 1
+
+
+def upright(samples: Samples, orientation: int) -> Samples:
+    """Stored samples (H, W, ...) as a viewer shows them: turned and mirrored, to the bit."""
+    down, right, swapped = TURNS[orientation]
+    return np.ascontiguousarray((samples.swapaxes(0, 1) if swapped else samples)[::down, ::right])
+
+
+def as_stored(samples: Samples, orientation: int) -> Samples:
+    """What `upright` was given."""
+    down, right, swapped = TURNS[orientation]
+    flipped = samples[::down, ::right]
+    return np.ascontiguousarray(flipped.swapaxes(0, 1) if swapped else flipped)
+
+
+def without_thumbnail(exif: bytes) -> bytes:
+    """The block without what follows its first IFD: the link there and the thumbnail turn into zeros. Nothing moves."""
+    out = bytearray(exif)
+    try:
+        order = _byte_order(exif)
+        _, link = _numbers(exif, order, struct.unpack_from(order + "I", exif, 4)[0])
+        (at,) = struct.unpack_from(order + "I", exif, link)
+        out[link : link + 4] = bytes(4)
+        thumbnail, _ = _numbers(exif, order, at) if at else ({}, 0)
+    except (LookupError, struct.error):  # it cannot be followed, by nobody
+        return bytes(out)
+    for starts, sizes in ((513, 514), (273, 279)):  # as a JPEG; as strips of samples
+        for start, size in zip(thumbnail.get(starts, []), thumbnail.get(sizes, []), strict=False):
+            out[start : start + size] = bytes(len(out[start : start + size]))
+    return bytes(out)
 
 
 def resolution(tags: Tags, order: str) -> tuple[float, float] | None:
@@ -146,8 +190,8 @@ def decode(page: Any) -> Samples | None:
     return decoded
 
 
-def upright(data: bytes, page: Any) -> bytes:
-    """The same file with orientation 1: Pillow would turn the pixels."""
+def unturned(data: bytes, page: Any) -> bytes:
+    """The same file with orientation 1: Pillow and OpenCV would turn the pixels."""
     tag = page.tags.get(ORIENTATION)
     if tag is None:
         return data
@@ -191,6 +235,21 @@ def _tags(data: bytes, order: str, at: int, pointers: dict[int, Any] = POINTERS)
                 raise ValueError(f"tag {tag} lies beyond the end")
             tags[tag] = kind, data[start : start + length]
     return tags
+
+
+def _numbers(data: bytes, order: str, at: int) -> tuple[dict[int, list[int]], int]:
+    """Whole numbers of the IFD at byte `at`, without damaged ones; and the byte where its link to the next one lies."""
+    (count,) = struct.unpack_from(order + "H", data, at)
+    found = {}
+    for entry in range(at + 2, at + 2 + 12 * count, 12):
+        tag, kind, number, pointer = struct.unpack_from(order + "HHII", data, entry)
+        if kind in (3, 4):
+            length = TYPE_BYTES[kind] * number
+            start = pointer if length > 4 else entry + 8
+            raw = data[start : start + length]
+            if raw and len(raw) == length:
+                found[tag] = np.frombuffer(raw, f"{order}u{TYPE_BYTES[kind]}").tolist()
+    return found, at + 2 + 12 * count
 
 
 def _ifd(tags: Tags, order: str, at: int) -> bytes:

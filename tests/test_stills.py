@@ -251,19 +251,7 @@ def test_metadata_pass_from_every_format_to_every_format(tmp_path: Path, suffix:
         assert image.info["icc_profile"] == icc_bytes()
         if ".webp" not in (suffix, to):  # WebP knows no resolution
             assert image.info["dpi"] == pytest.approx((300, 150), abs=0.02)
-    assert stills.read(target).pixels.shape == (80, 96, 3)  # as stored: not turned
-
-
-@pytest.mark.parametrize("orientation", range(1, 9))
-def test_orientation_of_tiff_is_kept_and_not_applied(tmp_path: Path, orientation: int) -> None:
-    source, target = tmp_path / "in.tif", tmp_path / "out.tif"
-    exif = Image.Exif()
-    exif[ORIENTATION] = orientation
-    Image.fromarray(scene()).save(source, exif=exif, compression="tiff_lzw")
-    assert run(source, *REGION, "-o", target) == 0
-    assert np.array_equal(load(target)[outside()], scene()[outside()])
-    with tifffile.TiffFile(target) as file:
-        assert file.pages.first.tags[ORIENTATION].value == orientation
+    assert stills.read(target).pixels.shape == (96, 80, 3)  # as shown: turned by a quarter
 
 
 def test_png_blocks_stay_byte_by_byte(tmp_path: Path) -> None:
@@ -513,7 +501,6 @@ MISTAKES: list[tuple[tuple[str, ...], int, str]] = [
     (("in.png", *REGION, "-o", "link.png", "--overwrite"), 2, "is an input"),
     (("in.png", *REGION, "-o", "there.png"), 2, "--overwrite"),
     (("in.png", *REGION, "-o", "out.bmp"), 2, ".webp"),
-    (("in.png", *REGION, "-o", "no/folder/out.png"), 5, "No such file"),
     (("in.png", *REGION, "-o", "there.png/out.png"), 5, "Not a directory"),
     (("in.png", "there.png", *REGION, "-o", "there.png"), 2, "folder"),
     (("deep.png", *REGION, "-o", "out.jpg"), 2, "16"),
