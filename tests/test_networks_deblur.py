@@ -250,7 +250,7 @@ def test_blurnet_overfits_one_batch() -> None:
 
 def test_generator_overfits_one_batch() -> None:
     network, (blurry, sharp) = Generator(16, 2, 0.0), pair(48)
-    losses = learn(network, lambda: blurnet.distances(blurry + network(blurry) - sharp).mean(), 80, 1e-3)
+    losses = learn(network, lambda: deblurgan.distances(blurry + network(blurry) - sharp).mean(), 80, 1e-3)
     assert np.mean(losses[-3:]) < 0.6 * losses[0], losses[::10]
 
 
@@ -263,9 +263,9 @@ def test_multi_scale_network_overfits_one_batch() -> None:
 def test_distance_by_hand() -> None:
     """A constant miss is one number of the spectrum, 0.2 * 16, among 16 * 9 complex ones."""
     miss = torch.full((2, 3, 16, 16), 0.2)
-    expected = 0.2 + blurnet.FREQUENCIES * 0.2 * 16 / (16 * 9 * 2)
-    assert blurnet.distances(miss).tolist() == pytest.approx([expected] * 2, rel=1e-3)
-    assert float(blurnet.distances(0 * miss).max()) < 2e-3
+    expected = 0.2 + deblurgan.FREQUENCIES * 0.2 * 16 / (16 * 9 * 2)
+    assert deblurgan.distances(miss).tolist() == pytest.approx([expected] * 2, rel=1e-3)
+    assert float(deblurgan.distances(0 * miss).max()) < 2e-3
 
 
 class Linear(nn.Module):

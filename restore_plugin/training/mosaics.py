@@ -15,7 +15,7 @@ from restore_plugin.mosaic import CELL, FloatArray
 from restore_plugin.training.data import Picture
 
 SMALLEST_BLOCK, LARGEST_BLOCK = 4.0, 64.0
-GREY, RELIT = 0.2, 0.5  # shares of the crops without colour, and in another light
+GREY, RELIT, BENT = 0.3, 0.5, 0.5  # shares of the crops without colour, in another light, and bent
 NOISE_SCALE = 20.0  # noise in the network's condition is standard deviation ([0, 1]) times this
 
 
@@ -83,11 +83,24 @@ def compressed(picture: FloatArray, random: np.random.Generator) -> FloatArray:
 
 
 def relit(crop: FloatArray, random: np.random.Generator) -> FloatArray:
-    """With another exposure, contrast and cast: few pictures are to show many lights."""
+    """With another exposure, contrast and cast, and lit from a side: few pictures are to show many lights."""
     exposure, contrast = np.exp(random.uniform(-0.5, 0.5)), random.uniform(0.7, 1.2)
     cast = np.exp(random.uniform(-0.1, 0.1, 3))
     lit = 0.5 + contrast * (np.power(crop, exposure) * cast - 0.5)
-    return np.clip(lit, 0, 1).astype(np.float32)
+    height, width = crop.shape[:2]
+    slope = random.uniform(-0.6, 0.6, 2)
+    side = slope[0] * np.linspace(-1, 1, height)[:, None] + slope[1] * np.linspace(-1, 1, width)[None]
+    return np.clip(lit * np.exp(side)[..., None], 0, 1).astype(np.float32)
+
+
+def bent(crop: FloatArray, random: np.random.Generator) -> FloatArray:
+    """Stretched a little here, squeezed there: few faces are to show many."""
+    height, width = crop.shape[:2]
+    coarse = random.normal(0, 0.025, (5, 5, 2)) * (width, height)
+    fine = cv2.resize(coarse.astype(np.float32), (width, height), interpolation=cv2.INTER_CUBIC)
+    x, y = np.meshgrid(np.arange(width, dtype=np.float32), np.arange(height, dtype=np.float32))
+    found = cv2.remap(crop, x + fine[..., 0], y + fine[..., 1], cv2.INTER_CUBIC, borderMode=cv2.BORDER_REFLECT_101)
+    return np.clip(found, 0, 1)
 
 
 def make(picture: Picture, cells: int, linear_light: bool, random: np.random.Generator) -> Sample:
@@ -97,6 +110,8 @@ def make(picture: Picture, cells: int, linear_light: bool, random: np.random.Gen
         crop = crop[:, ::-1]
     if random.random() < GREY:
         crop = np.repeat(crop.mean(axis=2, keepdims=True), 3, axis=2)
+    if random.random() < BENT:
+        crop = bent(np.ascontiguousarray(crop), random)
     crop = np.ascontiguousarray(relit(crop, random) if random.random() < RELIT else crop)
     mask = random_mask(crop.shape[0], crop.shape[1], random)
     shown = np.where(mask[..., None], mosaic.pixelate(crop, y_edges, x_edges, linear_light), crop)

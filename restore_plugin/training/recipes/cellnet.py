@@ -31,9 +31,9 @@ SHARES = {  # of the batches: pictures with detail first, plain ones seldom
     "photos/gopr0477": 1,
     "photos/clothing": 1,
     "photos/grocery": 2,
-    "faces/caltech": 9,
+    "faces/caltech": 15,
 }
-CELLS = (12, 16, 24)  # side of a crop in cells; one for each batch
+CELLS = (6, 12, 16, 24)  # side of a crop in cells; one for each batch
 POSITIONS = 4608  # cells in a batch: the batch size follows from the crop's side; few, for many steps
 LEAST = 1e-4  # mean square that is hardly worth mending: 40 dB
 TOLERANCE = 0.5  # of the noise's standard deviation: cell means that were compressed are not exact
