@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Any, cast
@@ -12,7 +11,8 @@ import av
 import av.error
 from av.sidedata.sidedata import Type as SideDataType
 
-from ffmpeg_filters.reader import VideoInfo, reason
+from ffmpeg_filters.frames import side_data
+from ffmpeg_filters.reader import VideoInfo, open_input, reason
 from restore_plugin.errors import InputError, Refused
 
 
@@ -28,6 +28,7 @@ class Encoder:
     interlaced: bool = False
     hdr: bool = False
     captions: bool = False
+    tagged: bool = False  # its tag (FourCC) in a container tells the samples' layout, so it is the encoder's to choose
 
 
 ENCODERS = (
@@ -38,13 +39,13 @@ ENCODERS = (
     Encoder("libvpx-vp9", "vp9", "crf", 24, {"cpu-used": "4", "row-mt": "1", "deadline": "good"}, hdr=True),
     Encoder("libvpx", "vp8", "crf", 8, {"cpu-used": "4", "deadline": "good", "b": "8M"}),
     Encoder("ffv1", "ffv1", None, 0, {"level": "3", "slicecrc": "1"}, interlaced=True, hdr=True),
-    Encoder("prores_ks", "prores", "qscale", 6, {"vendor": "apl0"}),
+    Encoder("prores_ks", "prores", "qscale", 6, {"vendor": "apl0"}, tagged=True),
     Encoder("mjpeg", "mjpeg", "qscale", 2),
     Encoder("huffyuv", "huffyuv"),
     Encoder("ffvhuff", "ffvhuff"),
-    Encoder("utvideo", "utvideo"),
+    Encoder("utvideo", "utvideo", tagged=True),
     Encoder("png", "png"),
-    Encoder("rawvideo", "rawvideo"),
+    Encoder("rawvideo", "rawvideo", tagged=True),
 )
 SAME_SAMPLES = {"gbrp": "bgr0"}  # planar and packed forms of the same
 
@@ -133,6 +134,8 @@ def configure(
     target.color_primaries, target.color_trc = int(sample.color_primaries), int(sample.color_trc)
     if threads:
         target.thread_count = threads
+    if info.container == "avi":
+        target.max_b_frames = 0  # which AVI cannot tell the times of
     settings = dict(row.options)
     if options.preset and "preset" in settings:
         settings["preset"] = options.preset
@@ -158,7 +161,7 @@ def configure(
 
 
 def sample_aspect_ratio(info: VideoInfo) -> Fraction:
-    with av.open(str(info.path), metadata_errors="replace") as container:
+    with open_input(info.path) as container:
         ratio = cast(Any, container.streams[info.stream]).sample_aspect_ratio
     return Fraction(ratio or 0)
 
@@ -169,24 +172,19 @@ def interlaced(sample: av.VideoFrame) -> bool:
 
 def top_field_first(info: VideoInfo) -> bool:
     """From the container's field order (AVFieldOrder: 2 TT, 4 TB are top first; 3 BB, 5 BT bottom first)."""
-    with av.open(str(info.path), metadata_errors="replace") as container:
+    with open_input(info.path) as container:
         order = int(cast(Any, container.streams[info.stream]).codec_context.field_order)
     return order not in (3, 5)
 
 
-def side_data(sample: av.VideoFrame) -> Mapping[Any, Any]:
-    """What a frame carries beside its picture, by av.sidedata.sidedata.Type."""
-    return cast("Mapping[Any, Any]", sample.side_data)
-
-
 def has_hdr(sample: av.VideoFrame) -> bool:
-    kinds = {data.type for data in cast(Any, sample.side_data)}
+    kinds = side_data(sample).keys()
     return bool(kinds & {SideDataType.MASTERING_DISPLAY_METADATA, SideDataType.CONTENT_LIGHT_LEVEL})
 
 
 def check_side_data(row: Encoder, sample: av.VideoFrame) -> None:
     """Raises Refused for what a frame carries and the encoder would drop."""
-    kinds = {data.type for data in cast(Any, sample.side_data)}
+    kinds = side_data(sample).keys()
     dynamic = {SideDataType.DYNAMIC_HDR_PLUS, SideDataType.DOVI_RPU_BUFFER, SideDataType.DOVI_METADATA}
     if kinds & dynamic:
         raise Refused(

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import struct
+from collections.abc import Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import lru_cache, reduce
@@ -87,6 +88,23 @@ def layout_of(name: str) -> Layout:
     return Layout(pixel_format.is_rgb, depth, tuple(parts))
 
 
+def side_data(frame: av.VideoFrame) -> Mapping[Any, Any]:
+    """What a frame carries beside its picture, by av.sidedata.sidedata.Type.
+
+    PyAV gives none of it where there is a type that it does not know (EXIF in JPEG frames): then it is passed over, but
+    for a rotation, which raises Refused.
+    """
+    try:
+        return cast("Mapping[Any, Any]", {data.type: data for data in cast(Any, frame.side_data)})
+    except ValueError:
+        if frame.rotation:
+            raise Refused(
+                "the frames carry data of a kind not known here (EXIF?) beside a rotation, which cannot be kept then; "
+                "convert the video first (ffmpeg -i IN -c:v ffv1 -c:a copy OUT.mkv turns it)"
+            ) from None
+        return {}
+
+
 class PlanesFrame:
     """A Frame over an av.VideoFrame, which it changes in place. See restore_plugin.types.Frame."""
 
@@ -114,7 +132,7 @@ class PlanesFrame:
 
     @property
     def turns(self) -> int:
-        matrix = cast(Any, self.frame.side_data).get(SideDataType.DISPLAYMATRIX)
+        matrix = side_data(self.frame).get(SideDataType.DISPLAYMATRIX)
         if matrix is None:
             return 0
         # of a b u c d v x y w: x' = a x + c y, y' = b x + d y (in 16.16 fixed point); down is shown at (c, d), and a

@@ -5,6 +5,7 @@ It is written under a temporary name, read back and compared, and only then give
 
 from __future__ import annotations
 
+import errno
 import os
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -17,17 +18,32 @@ import av
 import av.error
 from av.sidedata.sidedata import Type as SideDataType
 
-from ffmpeg_filters.encoders import EncodeOptions, Encoder, configure, pixel_format_for, side_data
-from ffmpeg_filters.reader import VideoInfo, open_input, reason
+from ffmpeg_filters.encoders import (
+    EncodeOptions,
+    Encoder,
+    configure,
+    open_encoder,
+    pixel_format_for,
+    sample_aspect_ratio,
+)
+from ffmpeg_filters.frames import side_data
+from ffmpeg_filters.kept import Told, lost, mov_language, muxer_options, titles, turned
+from ffmpeg_filters.reader import VideoInfo, check_alpha, location, open_input, reason
 from ffmpeg_filters.sound import Sound, common_rate
-from ffmpeg_filters.spool import Coded
+from ffmpeg_filters.spool import Coded, with_decoding_times
 from ffmpeg_filters.voice import UNCHANGED, Voice, VoiceOptions, survey, voices_of
-from restore_plugin.errors import OutputError, Refused
+from restore_plugin.errors import InputError, OutputError, Refused, RestoreError
 
 # written by muxers for their own file: a copy would be wrong
 STALE = {"major_brand", "minor_version", "compatible_brands", "encoder", "duration"}
 STALE_PREFIXES = ("_STATISTICS", "BPS", "NUMBER_OF_", "DURATION")
 CONTAINER_OPTIONS = {"mpegts": {"mpegts_copyts": "1"}}
+FORMATS = {".m4v": "mp4"}  # else FFmpeg's muxer for it is one that drops the tracks' titles
+FIXED_RATE = {"avi"}  # containers that count frames and tell no times
+RAW = {"h264", "hevc", "obu", "rawvideo"}  # "containers" of one bare stream
+TRIED_FRAMES = 3
+NO_PLACE = {errno.ENOSPC, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOENT, errno.ENAMETOOLONG}
+NO_PLACE |= {getattr(errno, "EDQUOT", errno.ENOSPC)}  # which Windows has not
 
 
 class Muxer:
@@ -38,17 +54,83 @@ class Muxer:
         self.info = info
         self.note = note
         self.voice = voice
+        self._told: Told | None = None  # what the last output opened must say
         self.part = target.with_name(f".{target.stem}.part{target.suffix}")
 
     def check(self, row: Encoder, options: EncodeOptions, sample: av.VideoFrame, extradata: bytes | None) -> None:
-        """Write the header alone, and remove it: raises Refused for what the container cannot hold, OutputError for a
-        folder that cannot be written, and what `survey` says of the sound. Nothing is left behind."""
+        """Write an output of the first packets of every stream, read it back, and remove it.
+
+        Raises Refused for what the container cannot hold, OutputError for a folder that cannot be written, and what
+        `survey` says of the sound.
+        """
         try:
             with open_input(self.info.path) as source:
-                output, _, _ = self._open(source, row, options, sample, extradata)
-                output.close()
+                check_alpha(source.streams[self.info.stream], sample)
+                first = self._first(row, options, sample)
+                times = [coded.pts for coded in first]
+                output, video, others = self._open(source, row, options, sample, extradata)
+                copied: Counter[int] = Counter()
+                if output.format.name in FIXED_RATE and any(coded.dts < coded.pts for coded in first):
+                    raise Refused(
+                        f"{self.target.suffix} cannot hold frames out of the order in which they are shown, as "
+                        f"{row.name} stores them; {self._elsewhere} or --codec"
+                    )
+                try:
+                    with output:
+                        for packet in firsts(source, others):
+                            packet.stream = others[packet.stream_index]
+                            copied[packet.stream.index] += 1
+                            output.mux_one(packet)
+                        for coded in with_decoding_times(first, times):
+                            output.mux_one(self._packet(coded, video))
+                except (av.error.FFmpegError, ValueError) as error:
+                    raise self._failure(error) from None
+            self._compare(Refused, sorted(times), video.index, copied, [])
         finally:
             self.part.unlink(missing_ok=True)
+
+    def _first(self, row: Encoder, options: EncodeOptions, sample: av.VideoFrame) -> list[Coded]:
+        """The first frame, encoded at the times of the first frames."""
+        encoder = open_encoder(row, options, self.info, sample, global_header=True)
+        picture = sample.reformat(format=encoder.pix_fmt)
+        at, picture.pict_type = sample.pts, 0
+        packets = []
+        try:
+            for picture.pts in self.info.pts[:TRIED_FRAMES]:
+                packets += encoder.encode(picture)
+            packets += encoder.encode()
+        except av.error.FFmpegError as error:
+            raise RestoreError(f"the encoder failed: {reason(error)}; try another --codec") from None
+        finally:
+            sample.pts = at
+        return [Coded(p.pts, p.dts, self.info.gap_after(p.pts), p.is_keyframe, bytes(p)) for p in packets]
+
+    @property
+    def _elsewhere(self) -> str:
+        mkv = self.target.suffix.lower() == ".mkv"
+        return f"choose another container ({'.mp4 or .mov' if mkv else '.mkv holds nearly all'})"
+
+    def _failure(self, error: Exception) -> RestoreError:
+        """What a muxer's error at the first packets means."""
+        if getattr(error, "errno", None) in NO_PLACE:
+            return OutputError(
+                f"{self.target} could not be written: {reason(error)}; free some space or choose another place with -o"
+            )
+        return Refused(f"{self.target.suffix} cannot hold these streams: {reason(error)}; {self._elsewhere}")
+
+    def _check_said(self, kind: type[RestoreError], copied: Iterable[int]) -> None:
+        assert self._told is not None
+        try:
+            missing = lost(self.part, self._told, [self._told.video, *copied])
+        except InputError:
+            raise kind(
+                f"{self.target.suffix} cannot hold {self._told.pixel_format} pictures of this codec so that they can "
+                f"be read back; {self._elsewhere}, --codec or --pix-fmt"
+            ) from None
+        if missing:
+            shape = any("aspect" in name for name in missing)  # .mkv tells that of H.264 and the like alone
+            instead = "choose .mp4 or .mov, which keep that, or --codec h264" if shape else self._elsewhere
+            raise kind(f"{self.target.suffix} does not keep {', '.join(missing)}; {instead}")
 
     def finish(
         self,
@@ -67,7 +149,7 @@ class Muxer:
                 copied: Counter[int] = Counter()
                 voices = voices_of(self._sounds, self.voice, self.info, others)
                 with output:
-                    coded = _with_decoding_times(packets, times)
+                    coded = with_decoding_times(packets, times)
                     pending = next(coded, None)
                     for packet in source.demux([source.streams[index] for index in others]) if others else ():
                         voice = voices.get(packet.stream_index)
@@ -89,7 +171,7 @@ class Muxer:
                     while pending:
                         output.mux_one(self._packet(pending, video))
                         pending = next(coded, None)
-            shift = self._compare(sorted(times), video.index, copied, list(voices.values()))
+            shift = self._compare(OutputError, sorted(times), video.index, copied, list(voices.values()))
             with self.part.open("rb+") as file:
                 os.fsync(file.fileno())
             os.replace(self.part, self.target)
@@ -103,7 +185,9 @@ class Muxer:
 
     def _packet(self, coded: Coded, stream: Any) -> av.Packet[Any]:
         packet: av.Packet[Any] = av.Packet(coded.data)
-        packet.pts, packet.dts, packet.duration = coded.pts, coded.dts, coded.duration
+        # AVI's first frame is at zero, whatever FFmpeg makes of its times when it reads them
+        first = self.info.pts[0] if self.info.container == stream.container.format.name == "avi" else 0
+        packet.pts, packet.dts, packet.duration = coded.pts - first, coded.dts - first, coded.duration
         packet.time_base = self.info.time_base
         packet.is_keyframe = coded.key
         packet.stream = stream
@@ -120,7 +204,7 @@ class Muxer:
         sounds = self._sounds
         self.part.unlink(missing_ok=True)
         try:
-            output = av.open(str(self.part), "w")
+            output = av.open(location(self.part), "w", format=FORMATS.get(self.target.suffix.lower()))
         except (av.error.FFmpegError, OSError) as error:
             raise OutputError(
                 f"{self.target} could not be written: {reason(error)}; choose another place with -o"
@@ -129,6 +213,13 @@ class Muxer:
             raise Refused(
                 f"{self.target.suffix or 'no suffix'} names no container; end the name in .mp4, .mkv, .mov or .webm"
             ) from None
+        if output.format.name in RAW:
+            raise Refused(
+                f"{self.target.suffix} is a raw stream, which tells no times; choose a container, such as "
+                f"-o {self.target.stem}.mkv"
+            )
+        if output.format.name in FIXED_RATE and not self.info.even:
+            raise Refused(f"{self.target.suffix} cannot hold frames that follow each other unevenly; {self._elsewhere}")
         output.container_options.update(CONTAINER_OPTIONS.get(output.format.name, {}))
         if sounds and output.format.name in ("mov", "mp4"):  # else tracks that begin late do so on a whole millisecond
             output.container_options["movie_timescale"] = str(common_rate(sounds.values()))
@@ -136,6 +227,7 @@ class Muxer:
         key = next((key for key in output.metadata if key.lower() == "comment"), "comment")
         said = output.metadata.get(key)
         output.metadata[key] = f"{said}; {self.note}" if said else self.note
+        output.container_options.update(muxer_options(output.format.name, output.metadata))
         if chapters := source.chapters():
             output.set_chapters(chapters)
         others: dict[int, Any] = {}
@@ -158,9 +250,11 @@ class Muxer:
                 output.close()
                 raise Refused(
                     f"stream {stream.index} ({stream.type}) cannot be kept in {self.target.suffix}: {reason(error)}; "
-                    "choose another container (.mkv holds nearly all)"
+                    f"{self._elsewhere}"
                 ) from None
             made.metadata.update({key: value for key, value in stream.metadata.items() if not _stale(key)})
+            if output.format.name == "mov" and "language" in made.metadata:
+                made.metadata["language"] = mov_language(made.metadata["language"])
             if "name" in stream.metadata:  # what MOV reads as a track's name it writes from its title
                 made.metadata.setdefault("title", stream.metadata["name"])
             made.disposition = stream.disposition
@@ -168,12 +262,21 @@ class Muxer:
                 made.time_base = Fraction(1, sounds[stream.index].rate)
             elif stream.index != self.info.stream and stream.type != "attachment":
                 made.time_base = stream.time_base
+        assert video is not None
+        self._told = Told(
+            pixel_format_for(row, options, self.info),
+            (self.info.width, self.info.height),
+            sample_aspect_ratio(self.info),
+            turned(sample),
+            {key: value for key, value in source.metadata.items() if not _stale(key)},
+            titles(source),
+            {stream.index: dict(stream.metadata) for stream in output.streams},
+            video.index,
+        )
         try:
             output.start_encoding()
         except (av.error.FFmpegError, ValueError) as error:
-            raise Refused(
-                f"{self.target.suffix} cannot hold these streams: {reason(error)}; .mkv holds nearly all"
-            ) from None
+            raise self._failure(error) from None
         return output, video, others
 
     def _video(
@@ -185,65 +288,78 @@ class Muxer:
         sample: av.VideoFrame,
         extradata: bytes | None,
     ) -> Any:
-        if row.codec == self.info.codec:
+        if row.codec == self.info.codec and not row.tagged:
             made = output.add_stream_from_template(stream, opaque=True)
             made.codec_context.extradata = extradata
             made.codec_context.pix_fmt = pixel_format_for(row, options, self.info)
             made.codec_context.framerate = self.info.rate
+            made.codec_context.sample_aspect_ratio = sample_aspect_ratio(self.info)
             if stream.codec_context.codec_tag == "hvc1" and self.target.suffix.lower() in (".mp4", ".mov", ".m4v"):
                 made.codec_context.codec_tag = "hvc1"
         else:
             made = output.add_stream(row.name, rate=self.info.rate.limit_denominator(100_000))
             configure(made.codec_context, row, options, self.info, sample, header=True, threads=1)
-        made.time_base = stream.time_base
+        made.time_base = 1 / self.info.rate if output.format.name in FIXED_RATE else stream.time_base
         matrix = side_data(sample).get(SideDataType.DISPLAYMATRIX)
         if matrix is not None:
             data = bytes(matrix)
             made.set_display_matrix([int.from_bytes(data[i : i + 4], "little", signed=True) for i in range(0, 36, 4)])
         return made
 
-    def _compare(self, times: list[int], video: int, copied: Counter[int], voices: list[Voice]) -> float:
-        """Read the output's packets back: every frame and every copied packet must be there, every frame at its time.
+    def _compare(
+        self, kind: type[RestoreError], times: list[int], video: int, copied: Counter[int], voices: list[Voice]
+    ) -> float:
+        """Read the output back: what it says of itself must be what it was told, every frame and every copied packet
+        must be there, every frame at its time. Else raises `kind`.
         Sound that was changed has other packets: it must begin and end when it did.
 
         A container without times before zero moves all streams alike; returns by how many seconds it did.
         """
-        found: list[Fraction] = []
+        self._check_said(kind, copied)
+        found: list[Fraction | None] = []
         counts: Counter[int] = Counter()
         heard: dict[int, tuple[Fraction, Fraction]] = {}  # begin and end in seconds
-        with av.open(str(self.part), metadata_errors="replace") as container:
+        with open_input(self.part) as container:
             for packet in container.demux():
                 if packet.stream_index != video:
                     counts[packet.stream_index] += not nothing(packet)
                     if packet.size and packet.pts is not None:
                         begin = packet.pts * packet.time_base
                         end = begin + (packet.duration or 0) * packet.time_base
-                        known = heard.get(packet.stream_index, (begin, end))
-                        heard[packet.stream_index] = min(known[0], begin), max(known[1], end)
+                        before = heard.get(packet.stream_index, (begin, end))
+                        heard[packet.stream_index] = min(before[0], begin), max(before[1], end)
                 elif packet.size and not packet.is_discard:
-                    found.append(packet.pts * packet.time_base if packet.pts is not None else Fraction(-1))
+                    found.append(packet.pts * packet.time_base if packet.pts is not None else None)
             tick = container.streams[video].time_base or self.info.time_base
         expected = [time * self.info.time_base for time in times]
         if len(found) != len(expected):
-            raise OutputError(
+            raise kind(
                 f"{self.target} was not written: {len(expected)} frames in, {len(found)} out; please report this"
+            )
+        known = [when for when in found if when is not None]
+        if len(known) < len(found):
+            raise kind(
+                f"{self.target} was not written: {self.target.suffix} tells no times of frames that are stored in "
+                f"another order than they are shown in, or of none at all; {self._elsewhere}"
             )
         # a container chosen by the user may have a coarser clock than the input's (Matroska: 1 ms)
         slack = tick if tick > self.info.time_base else Fraction(0)
-        shifts = [a - b for a, b in zip(sorted(found), expected, strict=True)]
+        if container.format.name in FIXED_RATE:  # which round nothing: a frame is in its place, or one is missing
+            slack = 2 * self.info.time_base
+        shifts = [a - b for a, b in zip(sorted(known), expected, strict=True)]
         if max(shifts) - min(shifts) > slack:
-            raise OutputError(
+            raise kind(
                 f"{self.target} was not written: {self.target.suffix} cannot hold the times of these frames; "
-                "choose another container"
+                f"{self._elsewhere}"
             )
         if any(counts[index] < count for index, count in copied.items()):
-            raise OutputError(
+            raise kind(
                 f"{self.target} was not written: packets of other streams were lost in {self.target.suffix}; "
                 "please report this"
             )
         for voice in voices:
             if not voice.kept(heard.get(voice.stream_index), shifts[0], slack + tick):
-                raise OutputError(
+                raise kind(
                     f"{self.target} was not written: audio track {voice.sound.stream} lost sound in "
                     f"{self.target.suffix}; please report this"
                 )
@@ -253,6 +369,20 @@ class Muxer:
 def nothing(packet: av.Packet[Any]) -> bool:
     """A demuxer's end mark, or an empty MP4 subtitle, which its muxer makes by itself."""
     return (packet.size == 0 and packet.dts is None) or (packet.size == 2 and bytes(packet) == b"\0\0")
+
+
+def firsts(source: Any, streams: Iterable[int]) -> Iterator[av.Packet[Any]]:
+    """The first packet of each stream, as far as the file can be read."""
+    waiting = set(streams)
+    try:
+        for packet in source.demux([source.streams[index] for index in waiting]) if waiting else ():
+            if packet.stream_index in waiting and not nothing(packet):
+                waiting.remove(packet.stream_index)
+                yield packet
+            if not waiting:
+                return
+    except av.error.FFmpegError:
+        return
 
 
 def remade(stream: Any, source: Any) -> bool:
@@ -266,19 +396,3 @@ def remade(stream: Any, source: Any) -> bool:
 
 def _stale(key: str) -> bool:
     return key in STALE or key.startswith(STALE_PREFIXES)
-
-
-def _with_decoding_times(packets: Iterable[Coded], times: list[int]) -> Iterator[Coded]:
-    """The decoding times of one stream that was encoded in parts: as late as each packet's place allows.
-
-    `times` are the packets' pts in decoding order. With the sorted times s and the largest displacement d of a packet,
-    packet i is decoded at s[i - d]: increasing, and never after it is shown. The first d come before s[0], as far apart
-    as the first frames are.
-    """
-    ordered = sorted(times)
-    place = {time: index for index, time in enumerate(ordered)}
-    delay = max((index - place[time] for index, time in enumerate(times)), default=0)
-    lead = ordered[delay] - ordered[0] if ordered else 0
-    for index, packet in enumerate(packets):
-        dts = ordered[index - delay] if index >= delay else ordered[index] - lead
-        yield Coded(packet.pts, dts, packet.duration, packet.key, packet.data)

@@ -50,6 +50,12 @@ class VideoInfo:
         """From the first frame's start to the last one's end."""
         return float((self.pts[-1] - self.pts[0]) * self.time_base + 1 / self.rate)
 
+    @property
+    def even(self) -> bool:
+        """Whether the frames follow each other at the rate, to one tick."""
+        gap = float(1 / (self.rate * self.time_base))
+        return all(abs(pts - self.pts[0] - index * gap) <= 1 for index, pts in enumerate(self.pts))
+
     def times(self) -> Iterator[float]:
         """Seconds of every frame from the first one's."""
         return (float((pts - self.pts[0]) * self.time_base) for pts in self.pts)
@@ -67,6 +73,11 @@ class VideoInfo:
         return self.pts[index] - pts if index < len(self.pts) else max(1, round(1 / (self.rate * self.time_base)))
 
 
+def location(path: Path) -> str:
+    """A path as FFmpeg must be given it: else it takes what stands before a colon for a protocol."""
+    return f"file:{path}"
+
+
 def open_input(path: Path) -> Any:
     """Raises InputError for anything that is not a readable media file."""
     if not path.exists():
@@ -76,7 +87,7 @@ def open_input(path: Path) -> Any:
     if path.stat().st_size == 0:
         raise InputError(f"expected a video, {path} is empty (0 bytes)")
     try:
-        return av.open(str(path), metadata_errors="replace")
+        return av.open(location(path), metadata_errors="replace")
     except (av.error.FFmpegError, OSError, ValueError) as error:
         raise InputError(f"expected a video, {path} could not be opened: {reason(error)}; is it complete?") from None
 
@@ -150,11 +161,22 @@ def first_frame(container: Any, stream: Any, path: Path) -> av.VideoFrame:
     raise InputError(f"expected a video, nothing in {path} could be decoded")
 
 
+def check_alpha(stream: Any, sample: av.VideoFrame) -> None:
+    """Raises Refused for VP8 and VP9 with alpha, which FFmpeg's own decoders drop."""
+    says = {key.lower(): value for key, value in stream.metadata.items()}.get("alpha_mode")
+    if says == "1" and not any(part.is_alpha for part in sample.format.components):
+        raise Refused(
+            "the input's alpha (transparency) cannot be read here, so it cannot be kept; convert it first "
+            "(ffmpeg -c:v libvpx-vp9 -i IN -c:v ffv1 -pix_fmt yuva420p OUT.mkv)"
+        )
+
+
 def read_frames(info: VideoInfo, warn: Warn = lambda _: None, threads: int = 0) -> Iterator[PlanesFrame]:
     """Every frame, with its index and exact time.
 
     A frame that the file has and that cannot be decoded is reported, and a repetition of the one before stands in its
-    place, so that frames and times stay whole. Raises Refused where the picture's size or format changes on the way.
+    place, so that frames and times stay whole. Before the first that can be decoded there is none to repeat: what is
+    missing there is only reported. Raises Refused where the picture's size or format changes on the way.
     """
     with open_input(info.path) as container:
         stream = container.streams[info.stream]
@@ -172,6 +194,8 @@ def read_frames(info: VideoInfo, warn: Warn = lambda _: None, threads: int = 0) 
             if frame.pts is None:
                 frame.pts = info.pts[min(expected, info.frames - 1)]
             index = info.index_of(frame.pts)
+            if last is None and index > 0:
+                warn(without_start(index, frame.pts * info.time_base))
             # frames that are coded as two fields have a packet for each: there a gap is no loss
             if last is not None and not frame.interlaced_frame:
                 yield from stand_ins(last, info, expected, index, warn)
@@ -182,6 +206,14 @@ def read_frames(info: VideoInfo, warn: Warn = lambda _: None, threads: int = 0) 
             expected = index + 1
         if last is not None and not last.interlaced_frame:
             yield from stand_ins(last, info, expected, info.frames, warn)
+
+
+def without_start(frames: int, seconds: Fraction) -> str:
+    first = "frame cannot" if frames == 1 else f"{frames} frames cannot"
+    return (
+        f"the first {first} be decoded (damaged, or cut off from their key frame): missing in the output, which begins "
+        f"at {float(seconds):.3f} s"
+    )
 
 
 def stand_ins(last: av.VideoFrame, info: VideoInfo, start: int, stop: int, warn: Warn) -> Iterator[PlanesFrame]:

@@ -45,11 +45,12 @@ def render(
         for frame, neighbours in with_neighbours(read_frames(info, warn), whole_rgb, restorer.needs.context):
             seconds = info.seconds_of(frame)
             regions = job.choice.of(reader.at(frame.index)) if reader else regions_without_plan(job, frame, seconds)
-            wanted = frame.index >= done and job.span.holds(seconds)
-            yield frame, regions if wanted else (), neighbours
+            yield frame, regions if job.span.holds(seconds) else (), neighbours
 
     def work(item: tuple[PlanesFrame, Sequence[Region], Sequence[Pixels]]) -> tuple[PlanesFrame, int]:
         frame, regions, neighbours = item
+        if frame.index < done:  # by the run that was cut off: only counted
+            return frame, len(regions)
         return frame, restore_frame(frame, regions, restorer, neighbours)
 
     # a scan has told what is wrong with the input
@@ -59,9 +60,9 @@ def render(
     def sink(result: tuple[PlanesFrame, int]) -> None:
         nonlocal restored
         frame, regions = result
+        restored += bool(regions)
         if frame.index < done:
             return
-        restored += bool(regions)
         pts = frame.pts or 0
         encoder.add(frame, pts, frame.frame.duration or info.gap_after(pts))
         progress.step()

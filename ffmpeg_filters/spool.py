@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import struct
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -97,3 +97,19 @@ def _scan(path: Path) -> tuple[int, int]:
             else:
                 break
     return frames, end
+
+
+def with_decoding_times(packets: Iterable[Coded], times: list[int]) -> Iterator[Coded]:
+    """The decoding times of one stream that was encoded in parts: as late as each packet's place allows.
+
+    `times` are the packets' pts in decoding order. With the sorted times s and the largest displacement d of a packet,
+    packet i is decoded at s[i - d]: increasing, and never after it is shown. The first d come before s[0], as far apart
+    as the first frames are.
+    """
+    ordered = sorted(times)
+    place = {time: index for index, time in enumerate(ordered)}
+    delay = max((index - place[time] for index, time in enumerate(times)), default=0)
+    lead = ordered[delay] - ordered[0] if ordered else 0
+    for index, packet in enumerate(packets):
+        dts = ordered[index - delay] if index >= delay else ordered[index] - lead
+        yield Coded(packet.pts, dts, packet.duration, packet.key, packet.data)

@@ -22,6 +22,10 @@ import pytest
 from media import BLOCK, BOX, CLIPS, FFV1, PLAIN, Audio, Clip, build, decode, planes
 
 from ffmpeg_filters.cli import main
+from ffmpeg_filters.encoders import EncodeOptions, choose, open_encoder
+from ffmpeg_filters.mux import Muxer
+from ffmpeg_filters.reader import probe
+from restore_plugin.errors import OutputError
 
 ROOT = Path(__file__).parent.parent
 REGION = ",".join(map(str, BOX))
@@ -252,6 +256,18 @@ def test_an_output_folder_that_is_a_file(tmp_path: Path, clip: Path, attempt: At
     attempt.fails(5, clip, tmp_path / folder / "out.mp4")
 
 
+@pytest.mark.skipif(not Path("/sys/kernel").is_dir(), reason="a folder where nobody may write")
+def test_an_output_that_cannot_be_opened(clip: Path) -> None:
+    """It is no fault of the container's."""
+    info = probe(clip)
+    options = EncodeOptions()
+    row = choose(info, options)
+    sample = decode(clip)[0]
+    encoder = open_encoder(row, options, info, sample, global_header=True)
+    with pytest.raises(OutputError, match="another place"):
+        Muxer(Path("/sys/kernel/out.mp4"), info, "note").check(row, options, sample, encoder.extradata)
+
+
 def start(source: Path, output: Path, *options: str, file_limit: int | None = None) -> subprocess.Popen[str]:
     """The command as a process; `file_limit` (bytes) makes its writes fail as on a full disk."""
     program = "import sys; from ffmpeg_filters.cli import main; sys.exit(main(sys.argv[1:]))"
@@ -276,8 +292,13 @@ LOUD = [Audio("pcm_s16le")] * 3  # so that the output is far larger than its vid
 @pytest.mark.skipif(sys.platform == "win32", reason="limits of POSIX")
 @pytest.mark.parametrize(
     ("made", "limit"),
-    [(FFV1, 1000), (FFV1, 30_000), (replace(PLAIN, suffix=".mkv", audio=LOUD), 150_000)],
-    ids=["at the header", "in the frames", "in the output"],
+    [
+        (FFV1, 1000),
+        (replace(FFV1, attachment=bytes(200_000)), 30_000),
+        (FFV1, 30_000),
+        (replace(PLAIN, suffix=".mkv", audio=LOUD), 150_000),
+    ],
+    ids=["before the header", "at the header", "in the frames", "in the output"],
 )
 def test_a_full_disk(tmp_path: Path, made: Clip, limit: int) -> None:
     source = build(tmp_path / "in", made)
@@ -318,6 +339,7 @@ def test_a_run_that_is_cut_off_goes_on(tmp_path: Path, how: signal.Signals) -> N
     told, said = again.communicate(timeout=120)
     assert (again.returncode, said) == (0, "")
     assert "going on" in told
+    assert f"{made.frames} of {made.frames} frames restored" in told
     assert leftovers(tmp_path, source) == {"out.mkv"}
     before, after = decode(source), decode(output)
     assert [frame.time for frame in after] == [frame.time for frame in before]
