@@ -5,9 +5,10 @@ from __future__ import annotations
 import argparse
 import math
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING
 
 from restore_plugin import __version__, catalog
+from restore_plugin.arguments import Parser
 from restore_plugin.errors import InputError
 
 if TYPE_CHECKING:
@@ -36,13 +37,6 @@ DESCRIPTIONS = {
     SCAN: "Write the plan of what there is to restore.",
     FACES: "Find the people in a video: write the plan, and a page with their pictures to choose from whom to hide.",
 }
-
-
-class Parser(argparse.ArgumentParser):
-    """Mistakes are reported as all others: in one line."""
-
-    def error(self, message: str) -> NoReturn:
-        raise InputError(f"{message}; see {self.prog} --help")
 
 
 def parser(command: str = "") -> argparse.ArgumentParser:

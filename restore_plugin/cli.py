@@ -13,10 +13,11 @@ import sys
 import textwrap
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
-from typing import Any, NoReturn
+from typing import Any
 
 from restore_plugin import __version__, catalog, engines_cli, install_gimp, worker
-from restore_plugin.errors import InputError, RestoreError
+from restore_plugin.arguments import Parser
+from restore_plugin.errors import RestoreError
 
 PROGRAM = "restore-plugin"
 MAIN_JOB = "restore-video --task demosaic"
@@ -29,13 +30,6 @@ exit codes: 0 done; for doctor, {MAIN_JOB} works here
             5 engines build -o: the folder cannot be written to
             6 an extra is missing
 """
-
-
-class Parser(argparse.ArgumentParser):
-    """Mistakes are reported as all others: in one line."""
-
-    def error(self, message: str) -> NoReturn:
-        raise InputError(f"{message}; see {PROGRAM} --help")
 
 
 def main(argv: Sequence[str] | None = None) -> int:

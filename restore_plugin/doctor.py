@@ -456,7 +456,7 @@ def write_clip(path: Path) -> None:
     import numpy as np
 
     pixels = np.round(small_picture()[0] * 255).astype(np.uint8)
-    with av.open(str(path), "w") as container:
+    with av.open(f"file:{path}", "w") as container:
         stream: Any = container.add_stream("libx264", rate=25)
         stream.width, stream.height, stream.pix_fmt = pixels.shape[1], pixels.shape[0], "yuv420p"
         for _ in range(3):
