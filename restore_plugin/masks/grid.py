@@ -25,7 +25,7 @@ SEARCH = 0.25  # the first estimate may be off by this share
 NARROW_SEARCH = 0.02  # and a multiple of one that was found by this
 SIDES = np.array([0, -1, 1])  # px from where a line should be
 SETTLING, FITS = 4, 2001  # times at most that a comb is fitted to the lines it finds, and blocks tried each time
-LEAST_GAIN = 1e-6  # share of steps by which it must excel the one before
+LEAST_GAIN, SEVERAL = 1e-6, 6  # it must excel the one before by a share of its steps, and by so many that are no line
 
 
 @dataclass(frozen=True)
@@ -146,7 +146,9 @@ def settled(profile: Profile, grid: AxisGrid) -> AxisGrid:
         starts = found - blocks[:, None] * numbers[clear]
         row = int(np.argmin(np.ptp(starts, axis=1)))
         better = replace(grid, block=float(blocks[row]), phase=float(starts[row].min() + starts[row].max()) / 2)
-        if profile[lines_at(len(profile), better.block, better.phase)[1]].sum() <= profile[at].sum() * (1 + LEAST_GAIN):
+        on = profile[lines_at(len(profile), better.block, better.phase)[1]]
+        beside = max(0.0, profile.sum() - on.sum()) / max(1, len(profile) - len(on))  # compression's; else about zero
+        if on.sum() - profile[at].sum() <= LEAST_GAIN * on.sum() + SEVERAL * beside:
             break
         grid = better
     return grid
