@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import shutil
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -22,6 +24,8 @@ from restore_plugin.errors import InputError, NothingFound, OutputError
 from restore_plugin.types import Finder, Region, RestoreOptions, Restorer, ScanOptions
 
 RESTORED = "restored by restore-plugin {version} ({task}, {method}): restored pixels are plausible, not evidence"
+LOCK = "lock"
+NO_LOCKS = {errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP}  # of folders on some networks: two runs are not told apart
 CHANGED = "changed by restore-plugin {version} ({task}, {method})"  # where nothing is invented
 
 
@@ -100,21 +104,23 @@ class ResumeFolder:
     def __init__(self, target: Path, settings: dict[str, Any]) -> None:
         self.path = target.with_name(f".{target.name}.resume")
         state, wanted = self.path / "job.json", json.dumps(settings).encode()
-        self._lock = FileLock(self.path / "lock", timeout=0)
+        self._lock = FileLock(self.path / LOCK, timeout=0)
         try:
             target.parent.mkdir(parents=True, exist_ok=True)
             self.path.mkdir(exist_ok=True)
-            self._lock.acquire()
+            self._take_lock()
             self.resumed = state.exists() and state.read_bytes() == wanted
             if not self.resumed:
                 for old in self.path.iterdir():
-                    if old.name != "lock":
+                    if old.name != LOCK:
                         old.unlink()
                 state.write_bytes(wanted)
         except Timeout:
             raise OutputError(f"another run is writing {target}; wait for it, or choose another name with -o") from None
         except OSError as error:
-            self.remove()
+            self._lock.release()
+            with suppress(OSError):
+                self.path.rmdir()  # if nothing is in it
             raise OutputError(
                 f"{target} could not be written: {error.strerror}; choose another place with -o"
             ) from None
@@ -128,9 +134,22 @@ class ResumeFolder:
     def holds_work(self) -> bool:
         return self.detections.exists() or self.spool.exists()
 
+    def _take_lock(self) -> None:
+        try:
+            self._lock.acquire()
+        except NotImplementedError:  # so filelock tells it
+            pass
+        except OSError as error:
+            if error.errno not in NO_LOCKS:
+                raise
+
     def remove(self) -> None:
-        self._lock.release()
+        """Under the lock: nobody goes on with what is about to go."""
         shutil.rmtree(self.path, ignore_errors=True)
+        self._lock.release()
+        with suppress(OSError):  # Windows keeps a file that is open
+            (self.path / LOCK).unlink(missing_ok=True)
+            self.path.rmdir()
 
     def __enter__(self) -> ResumeFolder:
         return self

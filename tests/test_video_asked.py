@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 import sys
@@ -169,3 +170,20 @@ def test_whoever_reads_the_progress_may_go(monkeypatch: pytest.MonkeyPatch) -> N
     progress.say("second")
     assert sys.stdout.name == os.devnull
     sys.stdout.close()
+
+
+@pytest.mark.parametrize(("number", "code"), [(errno.ENOLCK, 0), (errno.ENOSPC, 5)])
+def test_a_lock_that_cannot_be_had(clip: Path, monkeypatch: pytest.MonkeyPatch, number: int, code: int) -> None:
+    """Some network folders know no locks: then it goes without one. On a full disk the work done so far stays."""
+    target = clip.with_name("out.mkv")
+    folder = target.with_name(f".{target.name}.resume")
+    folder.mkdir()
+    (folder / "video.spool").write_bytes(b"hours of work")
+
+    def fails(_: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr("filelock.FileLock.acquire", fails)
+    assert main([str(clip), *FAST, "-o", str(target)]) == code
+    assert target.exists() == (code == 0)
+    assert (folder / "video.spool").exists() == (code != 0)
