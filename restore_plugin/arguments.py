@@ -9,6 +9,8 @@ from typing import NoReturn
 
 from restore_plugin.errors import InputError
 
+LARGEST_SEED = 2**53  # JSON's numbers are exact up to here
+
 
 class Parser(argparse.ArgumentParser):
     """Mistakes are reported as all others: in one line."""

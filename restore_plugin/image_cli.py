@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from restore_plugin import catalog
-from restore_plugin.errors import InputError, NothingFound, OutputError, RestoreError
+from restore_plugin.errors import InputError, NothingFound, RestoreError
 from restore_plugin.image_options import HONESTY, PROGRAM, Options, parse_options, parser
 
 if TYPE_CHECKING:
@@ -96,8 +96,8 @@ def run(arguments: argparse.Namespace) -> int:
     for job in jobs:
         try:
             started = time.perf_counter()
-            regions = restore(job, tools, arguments.overwrite)
-            announce(job, regions, time.perf_counter() - started, arguments)
+            regions, left_out = restore(job, tools, arguments.overwrite)
+            announce(job, regions, left_out, time.perf_counter() - started, arguments)
         except Exception as error:
             code = report(error, job.source)
             first_failure = first_failure or code
@@ -114,17 +114,13 @@ def plan_jobs(arguments: argparse.Namespace) -> list[Job]:
         sources += [path for path in found if path not in sources]
     several = len(sources) > 1 or any(map(os.path.isdir, arguments.inputs))
     output: Path | None = arguments.output
-    if output is not None and several:
-        try:
-            output.mkdir(parents=True, exist_ok=True)
-        except FileExistsError:
-            raise InputError(f"expected a folder after -o for several pictures, got the file {output}") from None
-        except OSError as error:
-            raise OutputError(f"could not make the folder {output}: {error.strerror}; choose another with -o") from None
+    into = output is not None and os.path.isdir(output)
+    if output is not None and several and not into and os.path.lexists(output):
+        raise InputError(f"expected a folder after -o for several pictures, got the file {output}")
     jobs: dict[Path, Job] = {}
     for source in sources:
         beside = source.with_name(f"{source.stem}.restored{source.suffix}")
-        target = beside if output is None else output / beside.name if os.path.isdir(output) else output
+        target = beside if output is None else output / beside.name if several or into else output
         for other in (*sources, arguments.mask, arguments.picture):
             if other and same_file(other, target):
                 raise InputError(f"{target} is an input and is never written to; choose another output with -o")
@@ -174,8 +170,8 @@ def read(path: Path) -> Still:
         return stills.read(path)
 
 
-def restore(job: Job, tools: Tools, overwrite: bool) -> list[Region]:
-    """Restore one picture into its output; returns the regions."""
+def restore(job: Job, tools: Tools, overwrite: bool) -> tuple[list[Region], int]:
+    """Restore one picture into its output; returns the regions, and how many bytes behind its end are left out."""
     from restore_plugin import stills
     from restore_plugin.pipeline import PictureRestorer
 
@@ -192,7 +188,11 @@ def restore(job: Job, tools: Tools, overwrite: bool) -> list[Region]:
     mark = f"restored {by}: {HONESTY}" if catalog.task(tools.options.method.task).invents else f"changed {by}"
     if not stills.write(replace(still, pixels=pixels), job.target, mark):
         print(f"{PROGRAM}: {job.target}: no free place in its metadata to say that it was restored", file=sys.stderr)
-    return regions
+    if still.left_out:
+        what = "a motion photo's video, a gain map, old data"
+        left = f"{still.left_out} bytes behind the picture's end are left out ({what})"
+        print(f"{PROGRAM}: {job.source}: {left}", file=sys.stderr)
+    return regions, still.left_out
 
 
 def regions_of(still: Still, tools: Tools) -> list[Region]:
@@ -232,12 +232,18 @@ def regions_of(still: Still, tools: Tools) -> list[Region]:
     return measured(regions, frame, tools.finder)
 
 
-def announce(job: Job, regions: Sequence[Region], seconds: float, arguments: argparse.Namespace) -> None:
+def announce(job: Job, regions: Sequence[Region], left_out: int, seconds: float, arguments: argparse.Namespace) -> None:
     from restore_plugin.plan import region_to_json
 
     if arguments.json:
         places = [region_to_json(region) for region in regions]
-        done = {"input": str(job.source), "output": str(job.target), "regions": places, "seconds": round(seconds, 3)}
+        done = {
+            "input": str(job.source),
+            "output": str(job.target),
+            "regions": places,
+            "left_out_bytes": left_out,
+            "seconds": round(seconds, 3),
+        }
         print(json.dumps(done), flush=True)
     elif not arguments.quiet:
         count = f"{len(regions)} region{'s' if len(regions) > 1 else ''}"

@@ -7,13 +7,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from restore_plugin import __version__, catalog
-from restore_plugin.arguments import Parser, numbers, whole
+from restore_plugin.arguments import LARGEST_SEED, Parser, numbers, whole
 from restore_plugin.errors import InputError
 
 PROGRAM = "restore-image"
 HONESTY = "restored pixels are plausible, not evidence"
 MOST_PX = 1000  # that a mask is grown by
-LARGEST_SEED = 2**53  # as in `types`, which loads numpy
 
 EPILOG = f"""\
 Restoring invents what was destroyed: {HONESTY}. Each output says so in its metadata.

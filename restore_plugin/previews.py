@@ -118,9 +118,11 @@ def _cut_xmp(data: bytes) -> bytes:
 def _cut_resources(data: bytes) -> bytes:
     """Photoshop's image resources: signature, number, name and data each; names and data are padded to even."""
     at, kept = 0, []
-    while data.startswith(RESOURCE, at):
+    while at + 12 <= len(data) and data.startswith(RESOURCE, at):
         number = data[at + 4 : at + 6]
         start = at + 6 + (data[at + 6] + 2) // 2 * 2 + 4
+        if start > len(data):
+            break
         (size,) = struct.unpack_from(">I", data, start - 4)
         end = start + size + size % 2
         body = data[start : start + size]
@@ -134,7 +136,7 @@ def _cut_resources(data: bytes) -> bytes:
     rest = data[at:]
     if any(b"8BIM" + number in rest for number in THUMBNAIL_RESOURCES):
         raise Refused(f"holds a thumbnail of Photoshop behind something unknown, {WHY}")
-    return b"".join(kept) + rest
+    return b"".join(kept) + _blank(rest)
 
 
 def _text(kind: bytes, body: bytes) -> tuple[bytes, bytes, bool]:

@@ -2,8 +2,8 @@
 
 Between input and output of the same format the metadata blocks pass through byte by byte; into another format go EXIF,
 ICC profile, XMP and resolution. Pixels are turned upright, as the EXIF orientation says, and turned back when they are
-written, so that the file stays as it was stored. What could not be kept (further pages, animation, CMYK, data behind
-the picture's end, ...) is refused. Thumbnails are dropped: they would still show the picture as it was.
+written, so that the file stays as it was stored. What could not be kept (further pages, animation, CMYK, ...) is
+refused. Thumbnails and what lies behind the picture's end are dropped: they would still show the picture as it was.
 
 PNG and TIFF are put together in `png` and `tiff`, as no library writes 16 bits together with metadata: Pillow knows no
 16-bit RGB, OpenCV no grey with alpha and no metadata, tifffile no EXIF.
@@ -18,12 +18,14 @@ import struct
 import warnings
 import zlib
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
+from tempfile import TemporaryFile
 
 import numpy as np
 from PIL import Image as Pillow
-from PIL import JpegImagePlugin, UnidentifiedImageError
+from PIL import UnidentifiedImageError
 
 from restore_plugin import jpeg, png, previews, tiff
 from restore_plugin.errors import InputError, OutputError, Refused, RestoreError
@@ -31,7 +33,7 @@ from restore_plugin.png import Samples
 
 FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".tif": "TIFF", ".tiff": "TIFF", ".webp": "WebP"}
 MAX_PIXELS = 178_956_970  # where Pillow, too, takes a picture for a decompression bomb
-JPEG_QUALITY = 95  # of what was no JPEG before
+PADDING = b"\0\r\n\xff"  # what is left behind a picture by programs that fill up blocks or write lines
 LUMA = np.array([0.299, 0.587, 0.114])
 XMP_PACKET = (
     "<?xpacket begin='\ufeff' id='W5M0MpCehiHzreSzNTczkc9d'?><x:xmpmeta xmlns:x='adobe:ns:meta/'>"
@@ -41,22 +43,14 @@ XMP_PACKET = (
 DAMAGED = (OSError, ValueError, SyntaxError, EOFError, LookupError, ArithmeticError, struct.error, zlib.error)
 
 
-@dataclass(frozen=True)
-class JpegCoding:
-    """How a JPEG was coded. `tables`: 64 steps each, row by row, for Y, Cb, Cr; the last serves the rest."""
-
-    tables: tuple[tuple[int, ...], ...]
-    subsampling: int  # as in Pillow: 0 = 4:4:4, 1 = 4:2:2, 2 = 4:2:0
-    rgb: bool = False  # stored as R, G, B, not as Y, Cb, Cr
-
-
 @dataclass(frozen=True, eq=False)
 class Still:
     """A picture as it is shown, upright. `dataclasses.replace(still, pixels=...)` is what a restorer gives back.
 
     `pixels`: RGB (H, W, 3), uint8 or uint16, not premultiplied; three equal channels where `grey`. `alpha`: (H, W) of
     the same type. `exif`: a TIFF structure, without the `Exif` prefix. `dpi`: (x, y). `carried`: the file's own blocks
-    of metadata; written as they are into the same format, instead of `exif`, `icc`, `xmp` and `dpi`.
+    of metadata; written as they are into the same format, instead of `exif`, `icc`, `xmp` and `dpi`. `left_out`: bytes
+    behind the picture's end, which are not read.
     """
 
     pixels: Samples
@@ -67,8 +61,9 @@ class Still:
     icc: bytes | None = None
     xmp: bytes | None = None
     dpi: tuple[float, float] | None = None
-    jpeg: JpegCoding | None = None
+    coding: jpeg.Coding | None = None
     carried: tuple[bytes, ...] = ()
+    left_out: int = 0
 
     def channels(self) -> Samples:
         """(H, W, 1 to 4): grey or RGB, then alpha."""
@@ -123,7 +118,9 @@ def check(still: Still, path: Path) -> str:
 
 
 def write(still: Still, path: Path, mark: str) -> bool:
-    """Write in the format of the suffix; an existing file is replaced. The file is there whole or not at all.
+    """Write in the format of the suffix; an existing file is replaced, a missing folder is made.
+
+    The file is there whole or not at all.
 
     `mark` (ASCII) is put into the metadata where it replaces nothing; False where no place for it was free. Raises as
     `check` does, and OutputError where the file cannot be written.
@@ -133,6 +130,7 @@ def write(still: Still, path: Path, mark: str) -> bool:
     part = _part(path)
     try:
         try:
+            path.parent.mkdir(parents=True, exist_ok=True)
             with part.open("wb") as file:
                 file.write(data)
                 file.flush()
@@ -147,13 +145,13 @@ def write(still: Still, path: Path, mark: str) -> bool:
 
 
 def check_place(path: Path) -> None:
-    """Make the folder of `path` where it is missing; raises OutputError where nothing could be written there."""
-    part = _part(path)
+    """Raises OutputError where `write` could not write; leaves nothing there."""
     try:
-        if not path.parent.exists():
-            path.parent.mkdir(parents=True)
-        part.touch()
-        part.unlink()
+        folder = next((each for each in path.parents if each.exists() or each.is_symlink()), path.parent)
+        with suppress(FileNotFoundError):
+            (folder / _part(path).name).lstat()  # raises for a name that is too long
+        with TemporaryFile(dir=folder):
+            pass
     except OSError as error:
         raise _unwritable(path, error) from None
 
@@ -175,14 +173,10 @@ def _turned(still: Still, turn: Callable[[Samples, int], Samples]) -> Still:
     return replace(still, pixels=turn(still.pixels, orientation), alpha=alpha)
 
 
-def _check_behind(data: bytes, end: int | None) -> None:
-    """Raises Refused for anything but zeros behind the picture's end."""
-    count = len(data[end:].strip(b"\0")) if end is not None else 0
-    if count:
-        raise Refused(
-            f"has {count} bytes behind the picture's end (a motion photo's video, a gain map, a second picture), which "
-            "would be lost; save it as a plain picture first"
-        )
+def _behind(data: bytes, end: int | None) -> int:
+    """How many bytes lie behind the picture's end; none where they are but padding."""
+    behind = b"" if end is None else data[end:]
+    return len(behind) if behind.strip(PADDING) else 0
 
 
 def _other(data: bytes) -> str:
@@ -238,7 +232,6 @@ def _read_png(data: bytes) -> Still:
         raise Refused("is animated (APNG), and only one picture can be restored; save the frames apart")
     width, height, depth, colour = struct.unpack_from(">IIBB", found[b"IHDR"])
     _check_size(width, height)
-    _check_behind(data, png.end(chunks))
     bare = png.bare(chunks)
     if depth == 16:
         samples = _decode(bare)
@@ -251,8 +244,9 @@ def _read_png(data: bytes) -> Still:
         top = np.iinfo(pixels.dtype).max
         key = np.frombuffer(found[b"tRNS"], ">u2").astype(int) * (top // (2**depth - 1))
         alpha = np.where((pixels == key).all(-1), 0, top).astype(pixels.dtype)
+    behind = _behind(data, png.end(chunks))
     told = png.metadata([(kind, previews.cut_chunk(kind, body)) for kind, body in chunks])
-    return Still(pixels, "PNG", alpha, grey, told.exif, told.icc, told.xmp, _dpi(told.dpi), carried=told.carried)
+    return Still(pixels, "PNG", alpha, grey, told.exif, told.icc, told.xmp, _dpi(told.dpi), None, told.carried, behind)
 
 
 def _write_png(still: Still, mark: str) -> tuple[bytes, bool]:
@@ -268,59 +262,31 @@ def _write_png(still: Still, mark: str) -> tuple[bytes, bool]:
 
 def _read_jpeg(data: bytes) -> Still:
     with Pillow.open(io.BytesIO(data), formats=("JPEG",)) as image:
-        assert isinstance(image, JpegImagePlugin.JpegImageFile)
         if image.format != "JPEG":
             raise Refused("holds several pictures (MPO: depth, HDR or stereo); save it as a plain JPEG first")
         pixels, _, grey = _colours(image)
-        names = [layer[0] for layer in image.layer]
-        tables = [tuple(image.quantization[layer[3]]) for layer in image.layer]
-        rgb = "jfif" not in image.info and (names == list(b"RGB") or image.info.get("adobe_transform") == 0)
-        # Pillow writes 4:4:4, 4:2:2 and 4:2:0; from anything rarer the finest loses nothing.
-        coding = JpegCoding(tuple(tables), max(0, JpegImagePlugin.get_sampling(image)), rgb and not grey)
-    _check_behind(data, jpeg.end(data))
-    segments, _ = jpeg.segments(data)
-    carried = previews.cut_segments([block for block in segments if 0xE0 <= block[1] <= 0xEF or block[1] == 0xFE])
-    named = [(block[1], block[4:]) for block in carried]
-    parts = sorted(body[12:] for kind, body in named if kind == 0xE2 and body.startswith(jpeg.ICC))
-    jfif = next((body for kind, body in named if kind == 0xE0 and body.startswith(b"JFIF\0")), bytes(14))
-    unit = {1: 1.0, 2: 2.54}.get(jfif[7])
+        coding = jpeg.coding(image)
+    told = jpeg.metadata(previews.cut_segments(jpeg.metadata_segments(data)))
     return Still(
         pixels,
         "JPEG",
-        grey=grey,
-        exif=next((body[6:] for kind, body in named if kind == 0xE1 and body.startswith(jpeg.EXIF)), None),
-        icc=b"".join(part[2:] for part in parts) or None,
-        xmp=next((body[len(jpeg.XMP) :] for _, body in named if body.startswith(jpeg.XMP)), None),
-        dpi=_dpi((unit * int.from_bytes(jfif[8:10], "big"), unit * int.from_bytes(jfif[10:12], "big")))
-        if unit
-        else None,
-        jpeg=coding,
-        # The encoder says by itself how colours are coded (Adobe); an index of further pictures (MPF) has none to list.
-        carried=tuple(block for block in carried if block[1] != 0xEE and not block[4:].startswith(b"MPF\0")),
+        None,
+        grey,
+        told.exif,
+        told.icc,
+        told.xmp,
+        _dpi(told.dpi),
+        coding,
+        told.carried,
+        _behind(data, jpeg.end(data)),
     )
 
 
 def _write_jpeg(still: Still, mark: str) -> tuple[bytes, bool]:
-    coding = still.jpeg
-    buffer = io.BytesIO()
-    image = Pillow.fromarray(still.channels()[..., 0] if still.grey else still.pixels)
-    if coding is None:
-        image.save(buffer, "JPEG", quality=JPEG_QUALITY, subsampling=0)
-    else:
-        tables = [list(table) for table in dict.fromkeys(coding.tables)]
-        if len(tables) == 2 and coding.tables[1] != coding.tables[2]:  # a table shared, but not by Cb and Cr
-            tables = [list(table) for table in coding.tables]
-        image.save(buffer, "JPEG", qtables=tables, subsampling=coding.subsampling, keep_rgb=coding.rgb)
-    segments, scan = jpeg.segments(buffer.getvalue())
-    carried = list(still.carried)
+    carried = still.carried
     if still.format != "JPEG":
-        carried = list(jpeg.blocks(still.exif, still.icc, still.xmp, still.dpi))
-    first_comment = next((i for i, block in enumerate(carried) if block[1] == 0xFE), len(carried))
-    carried.insert(
-        first_comment, jpeg.segment(0xFE, mark.encode("ascii"))
-    )  # readers that keep one comment keep the last
-    coded = [block for block in segments if block[1] != 0xE0]
-    return b"\xff\xd8" + b"".join(carried + coded) + scan, True
+        carried = jpeg.blocks(still.exif, still.icc, still.xmp, still.dpi)
+    return jpeg.encode(still.channels(), still.coding, jpeg.marked(carried, mark)), True
 
 
 # --- WebP ----------------------------------------------------------------------------------------------------------
@@ -331,10 +297,11 @@ def _read_webp(data: bytes) -> Still:
         if getattr(image, "is_animated", False):
             raise Refused("is animated, and only one picture can be restored; save the frames apart")
         pixels, alpha, _ = _colours(image)
-        _check_behind(data, 8 + int.from_bytes(data[4:8], "little"))
+        behind = _behind(data, 8 + int.from_bytes(data[4:8], "little"))
         exif, xmp = (previews.cut(image.info.get(name) or b"") or None for name in ("exif", "xmp"))
         exif = exif.removeprefix(jpeg.EXIF) if exif else None
-        return Still(pixels, "WebP", alpha, exif=exif, icc=image.info.get("icc_profile"), xmp=xmp)
+        icc = image.info.get("icc_profile")
+        return Still(pixels, "WebP", alpha, exif=exif, icc=icc, xmp=xmp, left_out=behind)
 
 
 def _write_webp(still: Still, mark: str) -> tuple[bytes, bool]:

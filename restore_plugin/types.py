@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from engines.contract import Engine as Engine  # part of what restorers are made of
+from restore_plugin.arguments import LARGEST_SEED
 from restore_plugin.errors import InputError
 
 # element types stand in the comments: numpy's stubs widen float32 at every step
@@ -23,7 +24,6 @@ Point: TypeAlias = tuple[int, int]
 
 FOUND, BETWEEN, BEYOND = "found", "between", "beyond"  # seen; between two sightings; before the first, after the last
 ORIGINS = (FOUND, BETWEEN, BEYOND)
-LARGEST_SEED = 2**53  # JSON's numbers are exact up to here
 
 
 @dataclass(frozen=True)

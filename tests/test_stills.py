@@ -555,7 +555,8 @@ def test_default_name_json_and_overwrite(tmp_path: Path, capfd: pytest.CaptureFi
     assert entry.pop("seconds") >= 0
     box = [BOX.x, BOX.y, BOX.width, BOX.height]
     region = {"id": 0, "box": box, "block": [8, 8], "phase": [24, 16], "confidence": 1}
-    assert entry == {"input": str(source), "output": str(tmp_path / "in.restored.png"), "regions": [region]}
+    output = str(tmp_path / "in.restored.png")
+    assert entry == {"input": str(source), "output": output, "regions": [region], "left_out_bytes": 0}
     assert run(source, *REGION, "--quiet") == 2
     assert run(source, *REGION, "--quiet", "--overwrite") == 0
     assert capfd.readouterr().out == ""
@@ -584,7 +585,7 @@ def test_two_inputs_never_share_an_output(tmp_path: Path) -> None:
         save(tmp_path / name / "a.png", scene())
     out = tmp_path / "out"
     assert run(tmp_path / "one", tmp_path / "two", *REGION, "-o", out) == 2
-    assert list(out.iterdir()) == []
+    assert not out.exists()
 
 
 @pytest.mark.parametrize(
@@ -622,7 +623,7 @@ def test_nothing_half_written_stays(
 def test_errors_of_the_library_are_typed(tmp_path: Path) -> None:
     still = stills.read(save(tmp_path / "in.png", scene()))
     with pytest.raises(OutputError):
-        stills.write(still, tmp_path / "none" / "out.png", MARK)
+        stills.write(still, tmp_path / "in.png" / "out.png", MARK)
     with pytest.raises(InputError):
         stills.write(replace(still, pixels=np.zeros((2, 16384, 3), np.uint8)), tmp_path / "out.webp", MARK)
     with pytest.raises(InputError, match="fits a JPEG"):

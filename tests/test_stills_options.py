@@ -10,7 +10,7 @@ import pytest
 import skimage.data
 from PIL import Image
 
-from restore_plugin import image_cli
+from restore_plugin import image_cli, stills
 from restore_plugin.regions import grown
 
 PLACE = ("--regions", "16,16,24,24")
@@ -111,6 +111,23 @@ def test_feather_fades_over_all_but_its_innermost_px(source: Path) -> None:
 def test_a_missing_folder_is_made(source: Path) -> None:
     assert run(source, *FILL, *PLACE, "-o", "new/deeper/out.png") == 0
     assert [path.name for path in Path("new/deeper").iterdir()] == ["out.png"]
+
+
+@pytest.mark.parametrize(("inputs", "output"), [(["in.png"], "new/deeper/out.png"), (["in.png", "other.png"], "new")])
+def test_a_missing_folder_is_not_made_for_nothing(source: Path, inputs: list[str], output: str) -> None:
+    Image.fromarray(scene()).save("other.png")
+    Image.fromarray(scene()[:32]).save("mask.png")  # of another size
+    assert run(*inputs, *FILL, "--mask", "mask.png", "-o", output) == 2
+    assert not Path("new").exists()
+
+
+def test_trying_the_place_out_leaves_the_file_of_another_run(source: Path) -> None:
+    part = Path(".out.png.part")
+    part.write_bytes(b"half of another run")
+    stills.check_place(Path("out.png"))
+    stills.check_place(Path("new/out.png"))
+    assert part.read_bytes() == b"half of another run"
+    assert sorted(path.name for path in Path().iterdir()) == [".out.png.part", "in.png"]
 
 
 @pytest.mark.parametrize(
