@@ -220,9 +220,7 @@ def check_places(options: argparse.Namespace, row: catalog.Method) -> None:
         raise InputError("expected either --plan or --regions, got both; write the regions into the plan")
     if options.plan and not row.needs_mask:
         raise InputError(f"{row.task} works on whole frames, without a plan; use --regions, --start and --end")
-    for name, value in (("--block", options.block), ("--linear-light", options.linear_light)):
-        if value and not catalog.task(row.task).measures:
-            raise InputError(f"{name} is about a mosaic's blocks; it goes with --task demosaic, not with {row.task}")
+    catalog.task(row.task).check_mosaic_options({"--block": options.block, "--linear-light": options.linear_light})
     if options.preview is not None and not options.start <= options.preview < options.end:
         raise InputError(f"expected a --preview between --start and --end, got {options.preview:g} s")
 

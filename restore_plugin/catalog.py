@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -54,6 +54,12 @@ class Task:
     people: bool = False  # its regions are people: an account of them is written
     measures: bool = False  # places that are given must be measured before they are restored
     surroundings: float = 0.0  # times a place's shorter side: so far around it its methods may look
+
+    def check_mosaic_options(self, given: Mapping[str, object]) -> None:
+        """Raises InputError for an option, by its name, that is about a mosaic's blocks, where the task knows none."""
+        for name, value in given.items():
+            if value and not self.measures:
+                raise InputError(f"{name} is about a mosaic's blocks; it goes with demosaic, not with {self.name}")
 
 
 LAST_RESORT = "openvino:cpu"  # where the device's memory is short

@@ -102,12 +102,8 @@ def parse_options(arguments: argparse.Namespace) -> Options:
         raise InputError("the method review shows the faces and who they are, for restore-video; take another one")
     if arguments.picture and method.name != "picture":
         raise InputError("--picture goes with --task automosaic --method picture")
-    for name in ("block", "phase", "linear_light"):
-        if getattr(arguments, name) and not catalog.task(method.task).measures:
-            option = "--" + name.replace("_", "-")
-            raise InputError(
-                f"{option} is about a mosaic's blocks; it goes with --task demosaic, not with {method.task}"
-            )
+    blocks = {"--block": arguments.block, "--phase": arguments.phase, "--linear-light": arguments.linear_light}
+    catalog.task(method.task).check_mosaic_options(blocks)
     if arguments.phase and not arguments.block:
         raise InputError("--phase says where a grid of known size lies; give --block, too")
     if (arguments.grow or arguments.feather) and not (arguments.mask or arguments.regions):

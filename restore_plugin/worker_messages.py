@@ -161,8 +161,7 @@ def restore_request(message: Message, most_pixels: int) -> RestoreRequest:
     catalog.EngineOptions(options.engine, options.precision).check(method)
     if "task" in message and message["task"] not in (method.task, method.name):
         raise InputError(f"{method.name} is a method for {method.task}, got the task {shown(message['task'])}")
-    if (options.block or options.linear_light) and not catalog.task(method.task).measures:
-        raise InputError(f"block and linear_light are about a mosaic's blocks; {method.task} knows none")
+    catalog.task(method.task).check_mosaic_options({"block": options.block, "linear_light": options.linear_light})
     given = None if regions is None else tuple(regions)
     return RestoreRequest(method, pixels, mask_area(message, pixels), given, options)
 
