@@ -105,6 +105,20 @@ def side_data(frame: av.VideoFrame) -> Mapping[Any, Any]:
         return {}
 
 
+def plain(like: av.VideoFrame, pixel_format: str) -> av.VideoFrame:
+    """A frame of the size of another that is soon encoded: all samples are 0, which every depth has, but for some noise
+    at the top (a file of a few hundred bytes is not known for MPEG-TS)."""
+    frame = av.VideoFrame(like.width, like.height, pixel_format)
+    for plane in frame.planes:
+        plane.update(bytes(plane.buffer_size))
+    top = np.frombuffer(cast(Any, frame.planes[0]), np.uint8)[:8192]
+    top[...] = np.random.default_rng(0).integers(0, 256, len(top), np.uint8)
+    if frame.format.components[0].bits > 8:
+        top[1::2] = 0  # the upper bytes
+    frame.time_base = like.time_base
+    return frame
+
+
 class PlanesFrame:
     """A Frame over an av.VideoFrame, which it changes in place. See restore_plugin.types.Frame."""
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, MutableMapping
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -12,6 +12,7 @@ from typing import Any
 import av
 from av.sidedata.sidedata import Type as SideDataType
 
+from ffmpeg_filters.carried import is_cover
 from ffmpeg_filters.frames import side_data
 from ffmpeg_filters.reader import first_frame, open_input
 from restore_plugin.errors import InputError
@@ -20,40 +21,32 @@ from restore_plugin.errors import InputError
 OWN = {"creation_time", "encoder", "software", "duration", "handler_name", "vendor_id"}
 TRACK_TAGS = ("language", "title")
 
-# tags that these muxers write where players look for them; beside any other they have to write all of them elsewhere
-NAMED = {
-    "mp4": {
-        *("title", "artist", "album_artist", "album", "composer", "date", "comment", "genre", "copyright", "grouping"),
-        *(
-            "description",
-            "synopsis",
-            "show",
-            "network",
-            "keywords",
-            "track",
-            "disc",
-            "lyrics",
-            "location",
-            "media_type",
-        ),
-        *("episode_id", "episode_sort", "season_number", "hd_video", "gapless_playback", "compilation"),
-    },
-    "mov": {"title", "artist", "album", "date", "comment", "genre", "copyright", "make", "model", "location"},
-}
+# tags that these muxers write where players look for them (of FFmpeg's libavformat/movenc.c: mov_write_ilst_tag,
+# mov_write_udta_tag); beside any other they have to write all of them elsewhere
+MP4_TAGS = (
+    "title artist album_artist album composer date comment genre copyright grouping description synopsis show network "
+    "keywords track disc lyrics location media_type episode_id episode_sort season_number hd_video gapless_playback "
+    "compilation"
+)
+MOV_TAGS = "title artist album date comment genre copyright make model location"
+NAMED = {"mp4": set(MP4_TAGS.split()), "mov": set(MOV_TAGS.split())}
+RENAMED = {"avi": {"subject": "ISBJ", "product": "IPRD"}}  # tags that a muxer knows by another name than its demuxer's
 ROUNDED = {"location"}
 
-# the other of a language's two codes in ISO 639-2, where it is the other one that MOV can tell
-MOV_LANGUAGES = {
-    **{"cze": "ces", "fre": "fra", "rum": "ron", "slo": "slk"},
-    **{"bod": "tib", "deu": "ger", "ell": "gre", "hye": "arm", "isl": "ice", "kat": "geo", "mkd": "mac"},
-    **{"msa": "may", "mya": "bur", "nld": "dut", "sqi": "alb", "zho": "chi"},
-}
+# the other of a language's two codes in ISO 639-2, where it is the other one that MOV can tell (libavformat/isom.c:
+# mov_mdhd_language_map)
+TWO_CODES = (
+    "cze:ces fre:fra rum:ron slo:slk bod:tib deu:ger ell:gre hye:arm isl:ice kat:geo mkd:mac msa:may mya:bur nld:dut "
+    "sqi:alb zho:chi"
+)
+MOV_LANGUAGES = dict(pair.split(":") for pair in TWO_CODES.split())
 
 
 @dataclass(frozen=True)
 class Told:
     """What an output was told of its file and of its tracks (by their number in it; the video is `video`)."""
 
+    codec: str
     pixel_format: str
     size: tuple[int, int]
     sample_aspect: Fraction
@@ -62,6 +55,7 @@ class Told:
     chapters: tuple[str | None, ...]  # their titles
     tracks: Mapping[int, Mapping[str, str]]
     video: int
+    covers: int  # how many cover pictures
 
 
 def lost(path: Path, told: Told, tracks: Iterable[int]) -> list[str]:
@@ -85,6 +79,8 @@ def lost(path: Path, told: Told, tracks: Iterable[int]) -> list[str]:
         found += [f"the file's {key}" for key in missing(told.metadata, container.metadata) if key not in OWN]
         if told.chapters and told.chapters != titles(container):
             found.append("the chapters")
+        if sum(map(is_cover, container.streams)) < told.covers:
+            found.append("the cover picture")
         for index in sorted(tracks):
             wanted = {key: value for key, value in told.tracks[index].items() if key in TRACK_TAGS and value != "und"}
             if index >= len(container.streams):
@@ -118,6 +114,13 @@ def muxer_options(container: str, metadata: Mapping[str, str]) -> dict[str, str]
     if named is None or named | OWN >= lower(metadata).keys():
         return {}
     return {"movflags": "use_metadata_tags"}
+
+
+def rename_tags(container: str, metadata: MutableMapping[str, str]) -> None:
+    """Give tags the names by which a muxer keeps them."""
+    names = RENAMED.get(container, {})
+    for key in [key for key in metadata if key.lower() in names]:
+        metadata[names[key.lower()]] = metadata.pop(key)
 
 
 def mov_language(name: str) -> str:

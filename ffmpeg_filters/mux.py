@@ -8,7 +8,7 @@ from __future__ import annotations
 import errno
 import os
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from fractions import Fraction
 from functools import cached_property
 from pathlib import Path
@@ -18,6 +18,7 @@ import av
 import av.error
 from av.sidedata.sidedata import Type as SideDataType
 
+from ffmpeg_filters.carried import attach_cover, firsts, in_order, is_cover, nothing, remade, stale
 from ffmpeg_filters.encoders import (
     EncodeOptions,
     Encoder,
@@ -26,24 +27,23 @@ from ffmpeg_filters.encoders import (
     pixel_format_for,
     sample_aspect_ratio,
 )
-from ffmpeg_filters.frames import side_data
-from ffmpeg_filters.kept import Told, lost, mov_language, muxer_options, titles, turned
+from ffmpeg_filters.frames import plain, side_data
+from ffmpeg_filters.kept import Told, lost, mov_language, muxer_options, rename_tags, titles, turned
 from ffmpeg_filters.reader import VideoInfo, check_alpha, location, open_input, reason
 from ffmpeg_filters.sound import Sound, common_rate
 from ffmpeg_filters.spool import Coded, with_decoding_times
 from ffmpeg_filters.voice import UNCHANGED, Voice, VoiceOptions, survey, voices_of
 from restore_plugin.errors import InputError, OutputError, Refused, RestoreError
 
-# written by muxers for their own file: a copy would be wrong
-STALE = {"major_brand", "minor_version", "compatible_brands", "encoder", "duration"}
-STALE_PREFIXES = ("_STATISTICS", "BPS", "NUMBER_OF_", "DURATION")
 CONTAINER_OPTIONS = {"mpegts": {"mpegts_copyts": "1"}}
 FORMATS = {".m4v": "mp4"}  # else FFmpeg's muxer for it is one that drops the tracks' titles
+# which of .mp4 and .mov keep the sample aspect ratio of a codec that others tell none of; else both do
+KEEP_ASPECT = {"ffv1": ".mp4", "vp9": ".mp4", "av1": ".mp4", "prores": ".mov", "vp8": "", "rawvideo": ""}
 FIXED_RATE = {"avi"}  # containers that count frames and tell no times
 RAW = {"h264", "hevc", "obu", "rawvideo"}  # "containers" of one bare stream
-TRIED_FRAMES = 3
+TRIED_FRAMES = 3  # the fewest that an encoder may store in another order than they are shown in
 NO_PLACE = {errno.ENOSPC, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOENT, errno.ENAMETOOLONG}
-NO_PLACE |= {getattr(errno, "EDQUOT", errno.ENOSPC)}  # which Windows has not
+NO_PLACE.add(errno.EDQUOT)
 
 
 class Muxer:
@@ -90,10 +90,9 @@ class Muxer:
             self.part.unlink(missing_ok=True)
 
     def _first(self, row: Encoder, options: EncodeOptions, sample: av.VideoFrame) -> list[Coded]:
-        """The first frame, encoded at the times of the first frames."""
+        """A plain picture of the size of `sample`, encoded at the times of the first frames."""
         encoder = open_encoder(row, options, self.info, sample, global_header=True)
-        picture = sample.reformat(format=encoder.pix_fmt)
-        at, picture.pict_type = sample.pts, 0
+        picture = plain(sample, encoder.pix_fmt)
         packets = []
         try:
             for picture.pts in self.info.pts[:TRIED_FRAMES]:
@@ -101,8 +100,6 @@ class Muxer:
             packets += encoder.encode()
         except av.error.FFmpegError as error:
             raise RestoreError(f"the encoder failed: {reason(error)}; try another --codec") from None
-        finally:
-            sample.pts = at
         return [Coded(p.pts, p.dts, self.info.gap_after(p.pts), p.is_keyframe, bytes(p)) for p in packets]
 
     @property
@@ -128,8 +125,10 @@ class Muxer:
                 f"be read back; {self._elsewhere}, --codec or --pix-fmt"
             ) from None
         if missing:
-            shape = any("aspect" in name for name in missing)  # .mkv tells that of H.264 and the like alone
-            instead = "choose .mp4 or .mov, which keep that, or --codec h264" if shape else self._elsewhere
+            instead = self._elsewhere
+            if any("aspect" in name for name in missing):  # .mkv tells that of H.264 and the like alone
+                keeping = KEEP_ASPECT.get(self._told.codec, ".mp4 or .mov")
+                instead = f"choose {keeping} or --codec h264, where it is kept" if keeping else "choose --codec h264"
             raise kind(f"{self.target.suffix} does not keep {', '.join(missing)}; {instead}")
 
     def finish(
@@ -214,25 +213,28 @@ class Muxer:
                 f"{self.target.suffix or 'no suffix'} names no container; end the name in .mp4, .mkv, .mov or .webm"
             ) from None
         if output.format.name in RAW:
+            output.close()
             raise Refused(
                 f"{self.target.suffix} is a raw stream, which tells no times; choose a container, such as "
                 f"-o {self.target.stem}.mkv"
             )
         if output.format.name in FIXED_RATE and not self.info.even:
+            output.close()
             raise Refused(f"{self.target.suffix} cannot hold frames that follow each other unevenly; {self._elsewhere}")
         output.container_options.update(CONTAINER_OPTIONS.get(output.format.name, {}))
         if sounds and output.format.name in ("mov", "mp4"):  # else tracks that begin late do so on a whole millisecond
             output.container_options["movie_timescale"] = str(common_rate(sounds.values()))
-        output.metadata.update({key: value for key, value in source.metadata.items() if not _stale(key)})
+        output.metadata.update({key: value for key, value in source.metadata.items() if not stale(key)})
         key = next((key for key in output.metadata if key.lower() == "comment"), "comment")
         said = output.metadata.get(key)
         output.metadata[key] = f"{said}; {self.note}" if said else self.note
+        rename_tags(output.format.name, output.metadata)
         output.container_options.update(muxer_options(output.format.name, output.metadata))
         if chapters := source.chapters():
             output.set_chapters(chapters)
         others: dict[int, Any] = {}
         video = None
-        for stream in source.streams:
+        for stream in in_order(source):
             if remade(stream, source):
                 continue
             try:
@@ -242,17 +244,20 @@ class Muxer:
                     made = output.add_attachment(
                         stream.name or "attachment", stream.mimetype or "application/octet-stream", stream.data
                     )
+                elif is_cover(stream) and output.format.name == "matroska":
+                    made = attach_cover(output, stream, self.info)
                 elif stream.index in sounds:
                     made = others[stream.index] = sounds[stream.index].add_to(output)
                 else:
                     made = others[stream.index] = output.add_stream_from_template(stream, opaque=True)
             except (ValueError, av.error.FFmpegError) as error:
                 output.close()
+                why = reason(error).replace(repr(row.name), repr(row.codec))
                 raise Refused(
-                    f"stream {stream.index} ({stream.type}) cannot be kept in {self.target.suffix}: {reason(error)}; "
+                    f"stream {stream.index} ({stream.type}) cannot be kept in {self.target.suffix}: {why}; "
                     f"{self._elsewhere}"
                 ) from None
-            made.metadata.update({key: value for key, value in stream.metadata.items() if not _stale(key)})
+            made.metadata.update({key: value for key, value in stream.metadata.items() if not stale(key)})
             if output.format.name == "mov" and "language" in made.metadata:
                 made.metadata["language"] = mov_language(made.metadata["language"])
             if "name" in stream.metadata:  # what MOV reads as a track's name it writes from its title
@@ -260,18 +265,20 @@ class Muxer:
             made.disposition = stream.disposition
             if stream.index in sounds:
                 made.time_base = Fraction(1, sounds[stream.index].rate)
-            elif stream.index != self.info.stream and stream.type != "attachment":
+            elif stream.index in others:
                 made.time_base = stream.time_base
         assert video is not None
         self._told = Told(
+            row.codec,
             pixel_format_for(row, options, self.info),
             (self.info.width, self.info.height),
             sample_aspect_ratio(self.info),
             turned(sample),
-            {key: value for key, value in source.metadata.items() if not _stale(key)},
+            {key: value for key, value in source.metadata.items() if not stale(key)},
             titles(source),
             {stream.index: dict(stream.metadata) for stream in output.streams},
             video.index,
+            sum(map(is_cover, source.streams)),
         )
         try:
             output.start_encoding()
@@ -352,9 +359,11 @@ class Muxer:
                 f"{self.target} was not written: {self.target.suffix} cannot hold the times of these frames; "
                 f"{self._elsewhere}"
             )
-        if any(counts[index] < count for index, count in copied.items()):
+        for index in (index for index, count in copied.items() if counts[index] < count):
+            if kind is Refused:
+                raise kind(f"{self.target.suffix} cannot hold the packets of stream {index}; {self._elsewhere}")
             raise kind(
-                f"{self.target} was not written: packets of other streams were lost in {self.target.suffix}; "
+                f"{self.target} was not written: packets of stream {index} were lost in {self.target.suffix}; "
                 "please report this"
             )
         for voice in voices:
@@ -364,35 +373,3 @@ class Muxer:
                     f"{self.target.suffix}; please report this"
                 )
         return float(shifts[0]) if abs(shifts[0]) > slack else 0.0
-
-
-def nothing(packet: av.Packet[Any]) -> bool:
-    """A demuxer's end mark, or an empty MP4 subtitle, which its muxer makes by itself."""
-    return (packet.size == 0 and packet.dts is None) or (packet.size == 2 and bytes(packet) == b"\0\0")
-
-
-def firsts(source: Any, streams: Iterable[int]) -> Iterator[av.Packet[Any]]:
-    """The first packet of each stream, as far as the file can be read."""
-    waiting = set(streams)
-    try:
-        for packet in source.demux([source.streams[index] for index in waiting]) if waiting else ():
-            if packet.stream_index in waiting and not nothing(packet):
-                waiting.remove(packet.stream_index)
-                yield packet
-            if not waiting:
-                return
-    except av.error.FFmpegError:
-        return
-
-
-def remade(stream: Any, source: Any) -> bool:
-    """Tracks of MP4 and MOV that their muxer writes anew from what it is told: chapter names, time codes."""
-    if stream.type != "data" or "mov" not in source.format.name:
-        return False
-    tag = stream.codec_tag if stream.codec_context is not None else ""
-    time_code = any("timecode" in other.metadata for other in source.streams.video)
-    return (bool(source.chapters()) and tag in ("text", "")) or (time_code and tag in ("tmcd", ""))
-
-
-def _stale(key: str) -> bool:
-    return key in STALE or key.startswith(STALE_PREFIXES)

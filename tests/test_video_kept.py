@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
@@ -13,6 +14,9 @@ import pytest
 from media import BLOCK, BOX, CLIPS, FFV1, MATROSKA, PLAIN, QUICK_X264, Audio, Clip, build, decode, on_plane, planes
 
 from ffmpeg_filters.cli import main
+from ffmpeg_filters.encoders import ENCODERS, EncodeOptions
+from ffmpeg_filters.mux import Muxer
+from ffmpeg_filters.reader import VideoInfo, probe
 
 REGION = ",".join(map(str, BOX))
 
@@ -129,6 +133,47 @@ def test_a_sample_aspect_ratio_that_matroska_is_not_told(
     assert "sample aspect ratio 4:3" in refused(source, tmp_path / "out.mkv", capfd, "--codec", codec)
 
 
+@pytest.mark.parametrize(
+    ("codec", "named"),
+    [("ffv1", {".mp4"}), ("vp9", {".mp4"}), ("av1", {".mp4"}), ("prores", {".mov"}), ("vp8", set())],
+)
+def test_containers_that_are_named_for_the_sample_aspect_ratio(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], codec: str, named: set[str]
+) -> None:
+    """Those that hold the codec."""
+    pixel_format = "yuv422p10le" if codec == "prores" else "yuv420p"
+    source = build(tmp_path / "in", replace(PLAIN, pix_fmt=pixel_format, frames=3, sample_aspect=Fraction(16, 15)))
+    line = refused(source, tmp_path / "out.mkv", capfd, "--codec", codec)
+    assert "--codec h264" in line
+    assert {name for name in (".mp4", ".mov") if name in line} == named
+    for suffix in named:
+        assert restore(source, tmp_path / f"out{suffix}", "--codec", codec) == 0
+
+
+def test_a_codec_that_a_container_cannot_hold_goes_by_its_own_name(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    source = build(tmp_path / "in", Clip(".mov", "prores_ks", "yuv422p10le", options={}, frames=3))
+    line = refused(source, tmp_path / "out.mp4", capfd)
+    assert "'prores'" in line
+    assert "prores_ks" not in line
+
+
+@pytest.mark.parametrize("codec", ["h264", "hevc", "ffv1"])
+def test_a_container_is_tried_with_plain_pictures(tmp_path: Path, codec: str) -> None:
+    """Which take the least time; the sample stays as it was."""
+    info = probe(build(tmp_path / "in", replace(FFV1, pix_fmt="yuv422p10le")))
+    sample = decode(info.path)[3]
+    before = [plane.copy() for plane in planes(sample)]
+    (row,) = [row for row in ENCODERS if row.codec == codec]
+    tried = Muxer(tmp_path / "out.mkv", info, "")._first(row, EncodeOptions(codec), sample)
+    assert sorted(coded.pts for coded in tried) == list(info.pts[:3])
+    assert max(len(coded.data) for coded in tried) < 15_000
+    assert sample.pts == info.pts[3]
+    for one, other in zip(planes(sample), before, strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
 @pytest.mark.parametrize("codec", ["libvpx-vp9", "libvpx"])
 def test_alpha_that_the_decoder_drops(tmp_path: Path, capfd: pytest.CaptureFixture[str], codec: str) -> None:
     options = {"deadline": "realtime", "cpu-used": "8", "auto-alt-ref": "0"}
@@ -237,7 +282,115 @@ def test_tags_that_mp4_and_mov_have_no_name_for(tmp_path: Path, suffix: str, met
         assert "plausible" in container.metadata["comment"]
 
 
+@pytest.mark.parametrize("suffix", [".avi", ".mkv"])
+def test_tags_that_avi_reads_by_another_name_than_it_writes(tmp_path: Path, suffix: str) -> None:
+    """Matroska has them in capitals."""
+    tags = {"ISBJ": "A subject", "IPRD": "A product"}
+    if suffix == ".mkv":
+        tags = {"SUBJECT": tags["ISBJ"], "PRODUCT": tags["IPRD"]}
+    source = build(tmp_path / "in", replace(FFV1, suffix=suffix, metadata={"title": "A clip", **tags}))
+    assert restore(source, tmp_path / "out.avi") == 0
+    with av.open(str(tmp_path / "out.avi")) as container:
+        assert container.metadata["subject"] == "A subject"
+        assert container.metadata["product"] == "A product"
+        assert container.metadata["title"] == "A clip"
+
+
+def with_cover_attached(source: Path, target: Path, name: str, picture: bytes) -> Path:
+    with av.open(str(source)) as before, av.open(str(target), "w") as after:
+        streams = [after.add_stream_from_template(stream) for stream in before.streams]
+        after.add_attachment(name, "image/jpeg", picture)
+        after.add_attachment("notes.txt", "text/plain", b"Hello")
+        for packet in before.demux():
+            if packet.size:
+                packet.stream = streams[packet.stream_index]
+                after.mux(packet)
+    return target
+
+
+def covers(path: Path) -> list[tuple[int, str, bytes]]:
+    """(number, name, data) of each cover picture."""
+    with av.open(str(path)) as container:
+        return [
+            (packet.stream_index, packet.stream.metadata.get("filename", ""), bytes(packet))
+            for packet in container.demux()
+            if packet.size and packet.stream.disposition & av.stream.Disposition.attached_pic
+        ]
+
+
+def test_a_cover_picture_in_matroska(tmp_path: Path) -> None:
+    ((_, _, picture),) = covers(build(tmp_path / "with", CLIPS["cover"]))
+    plain = build(tmp_path / "plain", replace(MATROSKA, audio=[Audio()]))
+    source = with_cover_attached(plain, tmp_path / "in.mkv", "small_cover.jpg", picture)
+    assert covers(source) == [(2, "small_cover.jpg", picture)]
+    assert restore(source, tmp_path / "out.mkv") == 0
+    assert covers(tmp_path / "out.mkv") == covers(source)
+    with av.open(str(tmp_path / "out.mkv")) as container:
+        assert [stream.type for stream in container.streams] == ["video", "audio", "video", "attachment"]
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".mkv"])
+def test_a_cover_picture_of_mp4(tmp_path: Path, suffix: str) -> None:
+    source = build(tmp_path / "in", CLIPS["cover"])
+    assert restore(source, tmp_path / f"out{suffix}") == 0
+    ((_, name, picture),) = covers(tmp_path / f"out{suffix}")
+    assert name == ("cover.jpg" if suffix == ".mkv" else "")
+    assert picture == covers(source)[0][2]
+
+
+@pytest.mark.parametrize("suffix", [".ts", ".mov", ".nut"])
+def test_a_cover_picture_that_would_be_dropped(tmp_path: Path, capfd: pytest.CaptureFixture[str], suffix: str) -> None:
+    source = build(tmp_path / "in", CLIPS["cover"])
+    assert "cover picture" in refused(source, tmp_path / f"out{suffix}", capfd)
+
+
+def with_data(source: Path, target: Path) -> Path:
+    """A clip beside a stream of data."""
+    with av.open(str(source)) as before, av.open(str(target), "w") as after:
+        video, data = after.add_stream_from_template(before.streams.video[0]), after.add_data_stream("bin_data")
+        for packet in before.demux(video=0):
+            if packet.size:
+                beside: av.Packet[Any] = av.Packet(b"somewhere")
+                beside.pts, beside.dts, beside.time_base = packet.dts, packet.dts, packet.time_base
+                packet.stream, beside.stream = video, data
+                after.mux([packet, beside])
+    return target
+
+
+def test_packets_that_a_container_drops(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    source = with_data(build(tmp_path / "plain", PLAIN), tmp_path / "in.ts")
+    line = refused(source, tmp_path / "out.mov", capfd)
+    assert "cannot hold" in line
+    assert "report" not in line
+
+
 # Times
+
+
+def test_avi_with_frames_left_out(tmp_path: Path) -> None:
+    """As capture tools write it where they miss one."""
+    times = [0, 1, 2, 5, 6, 9, 10, 11, 12, 13]
+    source = build(tmp_path / "in", replace(FFV1, suffix=".avi", frames=10, times=times))
+    assert restore(source, tmp_path / "out.avi") == 0
+    for path in (source, tmp_path / "out.avi"):
+        assert [frame.time for frame in decode(path)] == [time / 25 for time in times]
+
+
+@pytest.mark.parametrize(
+    ("rate", "time_base", "pts", "even"),
+    [
+        (Fraction(30000, 1001), Fraction(1, 1000), [0, 33, 67, 100, 133], True),
+        (Fraction(30000, 1001), Fraction(1, 1000), [7, 40, 107, 207], True),
+        (Fraction(30000, 1001), Fraction(1, 1000), [0, 33, 70, 100, 133], False),
+        (Fraction(25), Fraction(1, 1000), [0, 1, 40, 80], False),
+        (Fraction(25), Fraction(1, 25), [0, 1, 5, 6], True),
+        (Fraction(25), Fraction(1, 50), [0, 2, 5, 6], False),
+        (Fraction(23), Fraction(1, 25), list(range(25)), False),
+    ],
+)
+def test_times_on_the_grid_of_a_rate(rate: Fraction, time_base: Fraction, pts: list[int], even: bool) -> None:
+    info = VideoInfo(Path("x"), "avi", 0, "ffv1", "yuv420p", 16, 16, rate, time_base, tuple(pts))
+    assert info.even is even
 
 
 @pytest.mark.parametrize(
