@@ -18,9 +18,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import openvino
 
 from engines import open_engine
+from engines.silence import no_telemetry
+
+with no_telemetry():
+    import openvino
 
 WEIGHTS = Path(__file__).parent.parent / "restore_plugin" / "weights"
 SIZES = (32, 64, 96, 128)

@@ -96,7 +96,7 @@ def mmod(doubled: int) -> Detector:
 
 def blazeface(folder: Path, tiled: bool) -> Detector:
     """Boxes relative to the middles of cells of 4 px (mediapipe/modules/face_detection, full range)."""
-    import openvino
+    from engines.openvino_engine import openvino
 
     model = openvino.Core().compile_model(str(folder / "face_detection_full_range.tflite"), "CPU")
     cells = (np.arange(BLAZE_SIDE // BLAZE_STRIDE) + 0.5) * BLAZE_STRIDE

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import os
 import threading
 from collections import defaultdict
 from pathlib import Path
@@ -11,10 +10,13 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import openvino
 
 from engines.base import Input, SerialEngine
 from engines.contract import STREAMS, Engine, EngineError, Target, UnknownEngine
+from engines.silence import no_telemetry
+
+with no_telemetry():  # nothing of a user's work leaves the machine
+    import openvino
 
 # what a device says it computes in, as we name it; int8 needs another network
 PRECISIONS = {"FP32": "fp32", "FP16": "fp16", "BF16": "bf16"}
@@ -109,8 +111,6 @@ class OpenVinoEngine(SerialEngine):
 
 @functools.cache
 def core() -> Any:
-    # OpenVINO sends usage statistics unless told otherwise; nothing of a user's work leaves the machine
-    os.environ.setdefault("OPENVINO_TELEMETRY", "0")
     return openvino.Core()
 
 

@@ -22,6 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from engines.silence import no_telemetry
 from restore_plugin import __version__, catalog, install_gimp
 from restore_plugin.errors import RestoreError
 
@@ -176,7 +177,8 @@ def version_of(distribution: str) -> str | None:
 def failure(module: str, attribute: str = "") -> str | None:
     """Why a module does not import; None if it does."""
     try:
-        found = importlib.import_module(module)
+        with no_telemetry():
+            found = importlib.import_module(module)
     except Exception as error:  # a broken package may raise anything
         return " ".join(f"{type(error).__name__}: {error}".split())
     if attribute and not hasattr(found, attribute):
