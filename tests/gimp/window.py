@@ -179,6 +179,8 @@ def picture() -> str:
 
 
 def click(x: int, y: int) -> None:
+    tool("mousemove", str(x - 200), str(y - 200))  # a button that came up under the pointer hears no click
+    time.sleep(0.2)
     tool("mousemove", "--sync", str(x), str(y), "click", "1")
 
 
