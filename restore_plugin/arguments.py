@@ -19,12 +19,12 @@ class Parser(argparse.ArgumentParser):
         raise InputError(f"{message}; see {self.prog} --help")
 
 
-def whole(most: int) -> Callable[[str], int]:
-    """The type of an argument: a whole number from 0 to `most`."""
+def whole(most: int = 2**31 - 1, least: int = 0) -> Callable[[str], int]:
+    """The type of an argument: a whole number from `least` to `most`."""
 
     def parsed(text: str) -> int:
-        if not text.isascii() or not text.isdigit() or int(text) > most:
-            raise argparse.ArgumentTypeError(f"expected a whole number from 0 to {most}, got {text}")
+        if not text.isascii() or not text.isdigit() or not least <= int(text) <= most:
+            raise argparse.ArgumentTypeError(f"expected a whole number from {least} to {most}, got {text}")
         return int(text)
 
     return parsed

@@ -22,6 +22,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from restore_plugin.arguments import whole
 from restore_plugin.catalog import WEIGHTS
 from restore_plugin.errors import InputError, RestoreError
 from restore_plugin.training import data, export, loop
@@ -62,26 +63,15 @@ def minutes(text: str) -> float:
     return float(text)
 
 
-def whole(least: int, most: int = 2**31 - 1) -> Callable[[str], int]:
-    """An option's type."""
-
-    def number(text: str) -> int:
-        if not least <= int(text) <= most:
-            raise argparse.ArgumentTypeError(f"expected a whole number from {least} to {most}, got {text}")
-        return int(text)
-
-    return number
-
-
 def arguments(recipe: Recipe) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=f"Train {recipe.name} ({recipe.task}).")
     parser.add_argument("--data", type=Path, required=True, help="folder with the training pictures")
     parser.add_argument("--out", type=Path, required=True, help="folder for checkpoints, log and pictures")
     parser.add_argument("--minutes", type=minutes, default=60, help="training time in all; the schedule fits it")
-    parser.add_argument("--threads", type=whole(0, 1024), default=0, help="0 (default): torch's own choice")
-    parser.add_argument("--seed", type=whole(0), default=0, help="of the batches")
+    parser.add_argument("--threads", type=whole(1024), default=0, help="0 (default): torch's own choice")
+    parser.add_argument("--seed", type=whole(), default=0, help="of the batches")
     parser.add_argument("--export", action="store_true", help="write the trained network into restore_plugin/weights")
-    parser.add_argument("--limit", type=whole(1), help="use only so many pictures of each set (for a quick try)")
+    parser.add_argument("--limit", type=whole(least=1), help="use only so many pictures of each set (for a quick try)")
     return parser.parse_args()
 
 
