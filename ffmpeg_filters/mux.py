@@ -42,8 +42,16 @@ KEEP_ASPECT = {"ffv1": ".mp4", "vp9": ".mp4", "av1": ".mp4", "prores": ".mov", "
 FIXED_RATE = {"avi"}  # containers that count frames and tell no times
 RAW = {"h264", "hevc", "obu", "rawvideo"}  # "containers" of one bare stream
 TRIED_FRAMES = 3  # the fewest that an encoder may store in another order than they are shown in
-NO_PLACE = {errno.ENOSPC, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOENT, errno.ENAMETOOLONG}
-NO_PLACE.add(errno.EDQUOT)
+NO_PLACE = {
+    errno.ENOSPC,
+    errno.EFBIG,
+    errno.EROFS,
+    errno.EACCES,
+    errno.EPERM,
+    errno.ENOENT,
+    errno.ENAMETOOLONG,
+    errno.EDQUOT,
+}
 
 
 class Muxer:
