@@ -261,3 +261,38 @@ def test_a_run_that_cannot_be_entered_replaces_nothing(train: Any, tmp_path: Pat
     (tmp_path / "run" / "log.jsonl").unlink()
     assert "log.jsonl" in refused("--export")
     assert {each: each.read_bytes() for each in (tmp_path / "weights").iterdir()} == before
+
+
+def test_begin_with_what_is_shipped(train: Any, tmp_path: Path) -> None:
+    """A run that goes on from shipped weights; the entry counts what went before."""
+
+    def entry() -> dict[str, Any]:
+        found: dict[str, Any] = json.loads((tmp_path / "weights" / "manifest.json").read_text())["tiny.onnx"]
+        return found
+
+    first = train("--minutes", str(20 * SECONDS / 60), "--export")
+    before, other = entry(), ("--out", str(tmp_path / "other"), "--shipped")
+    assert "begun_with" not in before
+    assert "--shipped" not in before["command"]
+    told = {name: before[name] for name in ("sha256", "steps", "minutes")}
+    begun: list[torch.Tensor] = []
+    again = replace(TINY, begin=lambda network, progress: begun.append(network.weight.detach().clone()))
+    train(*other, of=again)
+    torch.testing.assert_close(begun[0], first["averaged"]["weight"], rtol=0, atol=0)
+
+    train(*other, "--minutes", str(2 * SECONDS / 60), "--export")  # goes on, and does not begin again
+    state = torch.load(tmp_path / "other" / "checkpoint.pt")
+    assert state["begun_with"] == told
+    assert entry()["begun_with"] == before["sha256"] != entry()["sha256"]
+    assert entry()["steps"] == before["steps"] + state["step"]
+    assert entry()["command"].endswith("--export --shipped")
+
+
+def test_nothing_to_begin_with(train: Any, refused: Any, tmp_path: Path) -> None:
+    assert "there is no tiny.onnx" in refused("--shipped")
+    train("--export")
+    wide = replace(TINY, network=lambda: nn.Conv2d(3, 3, 3, padding=1))
+    for path in (tmp_path / "run").iterdir():
+        path.unlink()
+    assert "its layers are others" in refused("--shipped", of=wide)
+    assert not list((tmp_path / "run").iterdir())

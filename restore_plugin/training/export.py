@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from restore_plugin.catalog import WEIGHTS
+from restore_plugin.errors import InputError
 
 LICENCE = "Apache-2.0"
 PARITY = 2e-4  # largest difference from torch, in the network's own units
@@ -88,6 +89,29 @@ def parity(network: nn.Module, export: Export, path: Path) -> float:
             found = engine.run({name: tensor.numpy() for name, tensor in inputs.items()})[export.output]
             worst = float(np.maximum(worst, np.abs(found - expected).max()))  # `max` would drop a NaN
     return worst
+
+
+def load_shipped(network: nn.Module, path: Path) -> dict[str, Any]:
+    """Put the weights of an ONNX file into the network that it was exported from; what the manifest says of them.
+
+    Raises InputError where they are not this network's, or are no more as it was trained: where the export has merged
+    normalisations into the convolutions before them.
+    """
+    import onnx
+
+    entry = json.loads((path.parent / "manifest.json").read_text()).get(path.name) if path.exists() else None
+    if entry is None:
+        raise InputError(f"expected shipped weights to begin with, there is no {path.name}; leave --shipped out")
+    stored = onnx.load(str(path)).graph.initializer
+    found = {each.name: torch.from_numpy(onnx.numpy_helper.to_array(each).copy()) for each in stored}
+    wanted = {name: value.shape for name, value in network.state_dict().items()}
+    if any(name not in found or found[name].shape != shape for name, shape in wanted.items()):
+        raise InputError(
+            f"expected {path.name} to hold the weights as they were trained, its layers are others or were merged; "
+            "leave --shipped out"
+        )
+    network.load_state_dict({name: found[name] for name in wanted})
+    return {name: entry[name] for name in ("sha256", "steps", "minutes")}
 
 
 def hardware() -> str:

@@ -8,7 +8,7 @@ import math
 import time
 from collections.abc import Callable, Mapping
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -40,23 +40,25 @@ class Options:
     validate_every_seconds: float = 300.0
     threads: int = 0  # 0: torch's own choice
     seed: int = 0  # of the batches
+    begun_with: Mapping[str, Any] = field(default_factory=dict)  # SHA-256, steps and minutes of shipped weights
 
 
 def load_averaged(network: nn.Module, folder: Path) -> tuple[nn.Module, dict[str, Any]]:
-    """The averaged weights of a run, and how far it came."""
+    """The averaged weights of a run, how far it came, and with what it was begun."""
     state = torch.load(folder / "checkpoint.pt", map_location="cpu")
     network.load_state_dict(state["averaged"])
-    return network, {"steps": state["step"], "minutes": round(state["seconds"] / 60, 1)}
+    far = {"steps": state["step"], "minutes": round(state["seconds"] / 60, 1)}
+    return network, {**far, "begun_with": state.get("begun_with", {})}
 
 
-def resume(options: Options, learned: Mapping[str, Any], where: torch.device) -> tuple[int, float]:
-    """Put the run's checkpoint into what has `learned`, where there is one; the steps and seconds it took.
+def resume(options: Options, learned: Mapping[str, Any], where: torch.device) -> tuple[int, float, Mapping[str, Any]]:
+    """Put the run's checkpoint into what has `learned`, where there is one; its steps, seconds, and what it began with.
 
     Raises InputError where it is damaged, and where it is of another recipe or seed.
     """
     checkpoint = options.folder / "checkpoint.pt"
     if not checkpoint.exists():
-        return 0, 0.0
+        return 0, 0.0, options.begun_with
     try:
         state = dict(torch.load(checkpoint, map_location=where))
     except Exception as error:  # unpickling what is damaged can raise anything
@@ -72,7 +74,7 @@ def resume(options: Options, learned: Mapping[str, Any], where: torch.device) ->
     try:
         for name, each in learned.items():
             each.load_state_dict(state[name])
-        return state["step"], state["seconds"]
+        return state["step"], state["seconds"], state.get("begun_with", {})
     except (KeyError, RuntimeError, ValueError) as error:
         raise InputError(
             f"expected {checkpoint} to be of the recipe {options.recipe}, it is of another network; give another --out"
@@ -130,11 +132,12 @@ def train(
     averaged = Averaged(network, options.average)
     optimiser = options.optimiser(network, options.rate)
     learned: dict[str, Any] = {"network": network, "averaged": averaged.network, "optimiser": optimiser}
-    step, used = resume(options, learned, where)
+    step, used, begun_with = resume(options, learned, where)
 
     def save() -> None:
         part = checkpoint.with_suffix(".part")
-        about = {"recipe": options.recipe, "seed": options.seed, "step": step, "seconds": used}
+        about = {"recipe": options.recipe, "seed": options.seed, "begun_with": begun_with}
+        about |= {"step": step, "seconds": used}
         torch.save({name: each.state_dict() for name, each in learned.items()} | about, part)
         part.replace(checkpoint)
 

@@ -71,6 +71,7 @@ def arguments(recipe: Recipe) -> argparse.Namespace:
     parser.add_argument("--threads", type=whole(1024), default=0, help="0 (default): torch's own choice")
     parser.add_argument("--seed", type=whole(), default=0, help="of the batches")
     parser.add_argument("--export", action="store_true", help="write the trained network into restore_plugin/weights")
+    parser.add_argument("--shipped", action="store_true", help="begin with the weights that are shipped, not at random")
     parser.add_argument("--limit", type=whole(least=1), help="use only so many pictures of each set (for a quick try)")
     return parser.parse_args()
 
@@ -92,8 +93,12 @@ def train_and_export(recipe: Recipe, options: argparse.Namespace, weights: Path)
     library = data.load_library(options.data, recipe.shares, options.limit)
     options.out.mkdir(parents=True, exist_ok=True)
     judge = recipe.validator(library, options.out)
+    network = recipe.network()
+    begun_with: Mapping[str, Any] = {}
+    if options.shipped and not (options.out / "checkpoint.pt").exists():  # else the run goes on as it began
+        begun_with = export.load_shipped(recipe.exported(network), weights / f"{recipe.name}.onnx")
     loop.train(
-        recipe.network(),
+        network,
         lambda random: recipe.batch(library, random),
         recipe.loss,
         judge,
@@ -105,6 +110,7 @@ def train_and_export(recipe: Recipe, options: argparse.Namespace, weights: Path)
             recipe.optimiser,
             threads=options.threads,
             seed=options.seed,
+            begun_with=begun_with,
         ),
         recipe.begin,
     )
@@ -117,12 +123,17 @@ def ship(recipe: Recipe, folder: Path, sets: list[str], weights: Path = WEIGHTS)
     network, how_far = loop.load_averaged(recipe.network(), folder)
     file = f"{recipe.name}.onnx"
     command = f"python -m restore_plugin.training.recipes.{recipe.name} --data PICTURES --out RUN"
+    command += f" --minutes {max(1, math.ceil(how_far['minutes']))} --export"
+    if begun_with := how_far.pop("begun_with"):  # steps and minutes are those of all runs
+        command += " --shipped"
+        how_far = {name: round(how_far[name] + begun_with[name], 1) for name in ("steps", "minutes")}
+        how_far["begun_with"] = begun_with["sha256"]
     entry = {  # all of it first: a file is replaced only where its entry will be
         "task": recipe.task,
         "licence": export.LICENCE,
         "parameters": sum(parameter.numel() for parameter in recipe.exported(network).parameters()),
         "data": {name: data.SETS[name] for name in sets},
-        "command": f"{command} --minutes {max(1, math.ceil(how_far['minutes']))} --export",
+        "command": command,
         "hardware": export.hardware(),
         "measured": last_measured(folder),
         **how_far,
