@@ -173,7 +173,10 @@ class PlanesFrame:
             whole = self.read_rgb(Box(0, 0, self.width, self.height))
             return whole @ np.array([0.299, 0.587, 0.114], np.float32)
         low, span = self._scale(0)
-        return np.clip((self.samples(0).astype(np.float32) - low) / span, 0, 1)
+        luma = self.samples(0).astype(np.float32)
+        luma -= low  # in place: a new array of a frame's size costs more than what is done to it
+        luma /= span
+        return np.clip(luma, 0, 1, out=luma)
 
     def overview(self, longest: int) -> Image:
         scale = min(1.0, longest / max(self.width, self.height))

@@ -46,10 +46,11 @@ class MosaicFinder:
         size = (max(1, likely.shape[1] // STRIDE), max(1, likely.shape[0] // STRIDE))
         small = cv2.resize(likely, size, interpolation=cv2.INTER_AREA) > LIKELY
         found = []
+        seen = likely > LIKELY
         for part in one_grid_each(small, np.log2(blocks).mean(0)[: small.shape[0], : small.shape[1]]):
             wide: Any = cv2.resize(part.astype(np.uint8), luma.shape[::-1], interpolation=cv2.INTER_NEAREST)
             wide = cv2.dilate(wide, np.ones((2 * STRIDE + 1, 2 * STRIDE + 1), np.uint8)) > 0
-            region = self._region(luma, (likely > LIKELY) & wide, likely, blocks)
+            region = self._region(luma, seen & wide, likely, blocks)
             if region is not None:
                 found.append(region)
         return sorted(found, key=lambda region: -region.box.area)
@@ -99,12 +100,13 @@ class MosaicFinder:
         if not mask.any():
             return None
         box = bounding_box(mask)
+        if likely[box.slices][mask[box.slices]].max() < SURE:
+            return None
         grids = fit_grid(luma, mask, box, guess(blocks, mask))
         if grids is None:
             return None
-        best = float(likely[mask].max())
         contrast = min(grids[0].contrast, grids[1].contrast)
-        if best < SURE or contrast < CONTRAST:
+        if contrast < CONTRAST:
             return None
         block, phase = (grids[0].block, grids[1].block), phase_of(grids, box)
         if all(is_codec_grid(grid, at) for grid, at in zip(grids, phase, strict=True)):
