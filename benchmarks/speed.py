@@ -133,6 +133,7 @@ def measure(clip: Path, folder: Path, rounds: int) -> None:
     }
     seen: dict[str, list[tuple[float, float]]] = {name: [] for name in parts}
     for _ in range(rounds):
+        decoded[:] = read_frames(info)  # restoring changes them, and then there is nothing left to find
         for name, work in parts.items():
             seen[name].append(timed(work))
     cores = len(os.sched_getaffinity(0))
