@@ -10,6 +10,7 @@ import sys
 import threading
 from dataclasses import replace
 from pathlib import Path
+from shutil import copytree
 from typing import Any
 
 import cv2
@@ -26,7 +27,7 @@ from torch import nn
 from engines import check
 from restore_plugin.training import data, export, loop, recipe
 
-SET = "photos/cq100"
+SET, OTHER = "photos/cq100", "photos/cars"
 SECONDS = 0.05  # of training
 
 calm = pytest.fixture(autouse=True)(torch_tests.calm)
@@ -184,6 +185,23 @@ def test_a_used_budget_is_said(train: Any, tmp_path: Path, capsys: pytest.Captur
     assert (tmp_path / "weights" / "tiny.onnx").exists()
 
 
+def test_a_run_cut_off_before_it_was_judged(train: Any, tmp_path: Path) -> None:
+    train()
+    log = tmp_path / "run" / "log.jsonl"
+    before = log.read_text()
+    train()  # nothing is left to do
+    assert log.read_text() == before
+    log.write_text("".join(line for line in before.splitlines(True) if "score" not in line))
+    train("--export")
+    assert json.loads((tmp_path / "weights" / "manifest.json").read_text())["tiny.onnx"]["measured"] == {"score": 1.0}
+
+
+def test_the_shipped_command_says_what_was_drawn(train: Any, tmp_path: Path) -> None:
+    train("--export", "--limit", "1", "--seed", "7")
+    entry = json.loads((tmp_path / "weights" / "manifest.json").read_text())["tiny.onnx"]
+    assert entry["command"].endswith("--minutes 1 --seed 7 --limit 1 --export")
+
+
 def test_the_shipped_command_says_how_long(train: Any, tmp_path: Path) -> None:
     state = train()
 
@@ -259,6 +277,7 @@ def test_a_run_that_cannot_be_entered_replaces_nothing(train: Any, tmp_path: Pat
     assert {each.name for each in before} == {"tiny.onnx", "tiny.check.npz", "manifest.json"}
     train("--minutes", str(2 * SECONDS / 60))
     (tmp_path / "run" / "log.jsonl").unlink()
+    (tmp_path / "run" / "log.jsonl").mkdir()
     assert "log.jsonl" in refused("--export")
     assert {each: each.read_bytes() for each in (tmp_path / "weights").iterdir()} == before
 
@@ -274,18 +293,24 @@ def test_begin_with_what_is_shipped(train: Any, tmp_path: Path) -> None:
     before, other = entry(), ("--out", str(tmp_path / "other"), "--shipped")
     assert "begun_with" not in before
     assert "--shipped" not in before["command"]
-    told = {name: before[name] for name in ("sha256", "steps", "minutes")}
+    told = {name: before[name] for name in ("sha256", "steps", "minutes", "data")}
+    other = (*other, "--data", str(tmp_path / "others"))  # pictures of another set
+    copytree(tmp_path / "pictures" / SET, tmp_path / "others" / OTHER)
     begun: list[torch.Tensor] = []
-    again = replace(TINY, begin=lambda network, progress: begun.append(network.weight.detach().clone()))
+    again = replace(
+        TINY, shares={SET: 1, OTHER: 1}, begin=lambda network, progress: begun.append(network.weight.detach().clone())
+    )
     train(*other, of=again)
     torch.testing.assert_close(begun[0], first["averaged"]["weight"], rtol=0, atol=0)
 
-    train(*other, "--minutes", str(2 * SECONDS / 60), "--export")  # goes on, and does not begin again
+    assert not torch.equal(begun[-1], begun[0])
+    train(*other, "--minutes", str(2 * SECONDS / 60), "--export", of=again)  # goes on, and does not begin again
     state = torch.load(tmp_path / "other" / "checkpoint.pt")
     assert state["begun_with"] == told
     assert entry()["begun_with"] == before["sha256"] != entry()["sha256"]
     assert entry()["steps"] == before["steps"] + state["step"]
     assert entry()["command"].endswith("--export --shipped")
+    assert set(entry()["data"]) == {SET, OTHER}
 
 
 def test_nothing_to_begin_with(train: Any, refused: Any, tmp_path: Path) -> None:

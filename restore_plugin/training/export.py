@@ -111,7 +111,7 @@ def load_shipped(network: nn.Module, path: Path) -> dict[str, Any]:
             "leave --shipped out"
         )
     network.load_state_dict({name: found[name] for name in wanted})
-    return {name: entry[name] for name in ("sha256", "steps", "minutes")}
+    return {name: entry[name] for name in ("sha256", "steps", "minutes", "data")}
 
 
 def hardware() -> str:

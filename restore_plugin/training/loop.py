@@ -40,7 +40,7 @@ class Options:
     validate_every_seconds: float = 300.0
     threads: int = 0  # 0: torch's own choice
     seed: int = 0  # of the batches
-    begun_with: Mapping[str, Any] = field(default_factory=dict)  # SHA-256, steps and minutes of shipped weights
+    begun_with: Mapping[str, Any] = field(default_factory=dict)  # what the manifest says of shipped weights
 
 
 def load_averaged(network: nn.Module, folder: Path) -> tuple[nn.Module, dict[str, Any]]:
@@ -79,6 +79,13 @@ def resume(options: Options, learned: Mapping[str, Any], where: torch.device) ->
         raise InputError(
             f"expected {checkpoint} to be of the recipe {options.recipe}, it is of another network; give another --out"
         ) from error
+
+
+def judged(folder: Path, step: int) -> bool:
+    """Whether the log tells what validation found after so many steps."""
+    log = folder / "log.jsonl"
+    entries = [json.loads(line) for line in log.read_text().splitlines()] if log.exists() else []
+    return any(entry["step"] == step and "loss" not in entry for entry in entries)
 
 
 def device() -> torch.device:
@@ -122,6 +129,7 @@ def train(
     `options.folder/checkpoint.pt`: weights, their average, optimiser, recipe, seed, steps and seconds used; a run that
     finds one continues it with the batch that came next. Raises InputError where it cannot.
     """
+    torch.set_flush_denormal(True)  # momentum fades to numbers so small that some processors need ten times as long
     if options.threads:
         torch.set_num_threads(options.threads)
     options.folder.mkdir(parents=True, exist_ok=True)
@@ -150,6 +158,8 @@ def train(
     budget = options.minutes * 60
     if used >= budget:
         print(f"this run has used its {round(used / 60, 2):g} minutes; give a larger --minutes", flush=True)
+        if not judged(options.folder, step):  # it was cut off before that
+            log(**validate(averaged.network))
     saved = validated = used
     total, count = 0.0, 0
     clock = time.monotonic()

@@ -115,24 +115,30 @@ def train_and_export(recipe: Recipe, options: argparse.Namespace, weights: Path)
         recipe.begin,
     )
     if options.export:
-        ship(recipe, options.out, list(library.training), weights)
+        given = {"seed": options.seed, "limit": options.limit}
+        drawn = "".join(f" --{name} {value}" for name, value in given.items() if value)
+        ship(recipe, options.out, set(library.training), drawn, weights)
 
 
-def ship(recipe: Recipe, folder: Path, sets: list[str], weights: Path = WEIGHTS) -> None:
-    """Export the averaged network of a run and enter it in the manifest, with what its last validation found."""
+def ship(recipe: Recipe, folder: Path, sets: set[str], drawn: str = "", weights: Path = WEIGHTS) -> None:
+    """Export the averaged network of a run and enter it in the manifest, with what its last validation found.
+
+    `sets`: the pictures' names in data.SETS. `drawn`: the command's options that say which of them were taken.
+    """
     network, how_far = loop.load_averaged(recipe.network(), folder)
     file = f"{recipe.name}.onnx"
     command = f"python -m restore_plugin.training.recipes.{recipe.name} --data PICTURES --out RUN"
-    command += f" --minutes {max(1, math.ceil(how_far['minutes']))} --export"
-    if begun_with := how_far.pop("begun_with"):  # steps and minutes are those of all runs
+    command += f" --minutes {max(1, math.ceil(how_far['minutes']))}{drawn} --export"
+    if begun_with := how_far.pop("begun_with"):  # steps, minutes and pictures are those of all runs
         command += " --shipped"
         how_far = {name: round(how_far[name] + begun_with[name], 1) for name in ("steps", "minutes")}
         how_far["begun_with"] = begun_with["sha256"]
+        sets = sets | set(begun_with["data"])
     entry = {  # all of it first: a file is replaced only where its entry will be
         "task": recipe.task,
         "licence": export.LICENCE,
         "parameters": sum(parameter.numel() for parameter in recipe.exported(network).parameters()),
-        "data": {name: data.SETS[name] for name in sets},
+        "data": {name: licence for name, licence in data.SETS.items() if name in sets},
         "command": command,
         "hardware": export.hardware(),
         "measured": last_measured(folder),
