@@ -25,10 +25,12 @@ INTERRUPTED = 130  # as shells number a process that Ctrl-C ended
 EPILOG = f"""\
 exit codes: 0 done; for doctor, {MAIN_JOB} works here
             1 doctor: it does not work here; methods: the manifest cannot be read;
-              engines: one cannot be built, or answers wrongly
+              engines: one cannot be built, or answers wrongly; worker status: none runs
             2 bad usage
-            5 engines build -o: the folder cannot be written to
+            3 install-gimp: no GIMP 3 of this user was found
+            5 a folder cannot be written to
             6 an extra is missing
+          130 interrupted
 """
 
 

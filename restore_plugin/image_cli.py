@@ -91,6 +91,8 @@ def run(arguments: argparse.Namespace) -> int:
             print(f"{PROGRAM}: {text}", file=sys.stderr)
 
     tools = Tools(options, catalog.once(say))
+    if len(jobs) > 1 and not arguments.overwrite:
+        jobs = unfinished(jobs, say)
     _ = tools.restorer, options.mask and tools.mask  # what fails here fails for all
     first_failure = 0
     for job in jobs:
@@ -128,6 +130,19 @@ def plan_jobs(arguments: argparse.Namespace) -> list[Job]:
             raise InputError(f"{jobs[target].source} and {source} would both be written to {target}; run them apart")
         jobs[target] = Job(source, target)
     return list(jobs.values())
+
+
+def unfinished(jobs: list[Job], say: Callable[[str], None]) -> list[Job]:
+    """Of several pictures those whose outputs are not there yet: so a run that was cut off goes on."""
+    left = []
+    for job in jobs:
+        if os.path.lexists(job.target):
+            say(f"{job.target} is there already and stays; --overwrite replaces it")
+        else:
+            left.append(job)
+    if not left:
+        raise InputError("all outputs are there already; choose another folder with -o, or pass --overwrite")
+    return left
 
 
 def pictures_in(folder: Path) -> list[Path]:

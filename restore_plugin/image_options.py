@@ -12,10 +12,12 @@ from restore_plugin.errors import InputError
 
 PROGRAM = "restore-image"
 HONESTY = "restored pixels are plausible, not evidence"
+FOR_VIDEO = "review"  # a method that needs a video
 MOST_PX = 1000  # that a mask is grown by
 
 EPILOG = f"""\
-Restoring invents what was destroyed: {HONESTY}. Each output says so in its metadata.
+Restoring invents what was destroyed: {HONESTY}. Each output says so in its metadata. Of
+several pictures, those whose outputs are there already are left out.
 
 examples:
   {PROGRAM} in.png --task demosaic -o out.png
@@ -50,7 +52,7 @@ class Options:
 
 def parser() -> Parser:
     tasks = ", ".join(f"{row.name} ({row.summary})" for row in catalog.TASKS)
-    methods = "; ".join(f"{row.name} ({row.summary})" for row in catalog.METHODS)
+    methods = "; ".join(f"{row.name} ({row.summary})" for row in catalog.METHODS if row.name != FOR_VIDEO)
     made = Parser(
         PROGRAM,
         description=f"Restore still pictures (PNG, JPEG, TIFF, WebP). Note that {HONESTY}.",
@@ -98,7 +100,7 @@ def parse_options(arguments: argparse.Namespace) -> Options:
         raise InputError(f"{method.name} is a method for {method.task}, not for {arguments.task}; change one of them")
     engine = catalog.EngineOptions(arguments.engine, arguments.precision, arguments.deterministic)
     engine.check(method)
-    if method.name == "review":
+    if method.name == FOR_VIDEO:
         raise InputError("the method review shows the faces and who they are, for restore-video; take another one")
     if arguments.picture and method.name != "picture":
         raise InputError("--picture goes with --task automosaic --method picture")

@@ -159,3 +159,22 @@ def test_a_folder_that_is_closed(source: Path, capfd: pytest.CaptureFixture[str]
     said = capfd.readouterr().err
     assert "Permission denied" in said
     assert len(said.splitlines()) == 1
+
+
+def test_of_several_pictures_those_that_are_done_stay(source: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """So the same command again goes on after one that was cut off."""
+    again = (source, "two.png", *FILL, *PLACE, "-o", "out")
+    Path("two.png").write_bytes(source.read_bytes())
+    assert run(*again) == 0
+    done, other = Path("out/in.restored.png"), Path("out/two.restored.png")
+    wanted = other.read_bytes()
+    other.unlink()
+    done.write_bytes(b"of the run before")
+    capfd.readouterr()
+    assert run(*again) == 0
+    assert f"{done} is there already and stays" in capfd.readouterr().err
+    assert (done.read_bytes(), other.read_bytes()) == (b"of the run before", wanted)
+    assert run(*again) == 2
+    assert "all outputs are there already" in capfd.readouterr().err
+    assert run(*again, "--overwrite") == 0
+    assert done.read_bytes() == wanted
