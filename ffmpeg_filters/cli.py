@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import errno
 import os
 import sys
 from collections.abc import Sequence
@@ -12,14 +11,13 @@ from typing import TYPE_CHECKING
 
 from ffmpeg_filters.arguments import COMMAND, FACES, MARGIN, SCAN, hand_region, parser
 from restore_plugin import catalog
-from restore_plugin.errors import InputError, OutputError, RestoreError
+from restore_plugin.errors import NO_ROOM, InputError, OutputError, RestoreError
 
 if TYPE_CHECKING:
     from ffmpeg_filters.asked import Builders, Job
     from ffmpeg_filters.progress import Progress
 
 OURS = {".review", *(f".{row.done}" for row in catalog.TASKS)}  # before the suffix of what we have written
-NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS}
 LOOK_AT_IT = 7  # exit code: done, but a person should look at some frames
 SUFFIXES = {".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".ts", ".m2ts", ".mts", ".mpg", ".mpeg", ".nut", ".mxf"}
 

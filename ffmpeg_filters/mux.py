@@ -5,7 +5,6 @@ It is written under a temporary name, read back and compared, and only then give
 
 from __future__ import annotations
 
-import errno
 import os
 from collections import Counter
 from collections.abc import Iterable
@@ -33,7 +32,7 @@ from ffmpeg_filters.reader import VideoInfo, check_alpha, location, open_input, 
 from ffmpeg_filters.sound import Sound, common_rate
 from ffmpeg_filters.spool import Coded, with_decoding_times
 from ffmpeg_filters.voice import UNCHANGED, Voice, VoiceOptions, survey, voices_of
-from restore_plugin.errors import InputError, OutputError, Refused, RestoreError
+from restore_plugin.errors import NO_PLACE, InputError, OutputError, Refused, RestoreError
 
 CONTAINER_OPTIONS = {"mpegts": {"mpegts_copyts": "1"}}
 FORMATS = {".m4v": "mp4"}  # else FFmpeg's muxer for it is one that drops the tracks' titles
@@ -42,16 +41,6 @@ KEEP_ASPECT = {"ffv1": ".mp4", "vp9": ".mp4", "av1": ".mp4", "prores": ".mov", "
 FIXED_RATE = {"avi"}  # containers that count frames and tell no times
 RAW = {"h264", "hevc", "obu", "rawvideo"}  # "containers" of one bare stream
 TRIED_FRAMES = 3  # the fewest that an encoder may store in another order than they are shown in
-NO_PLACE = {
-    errno.ENOSPC,
-    errno.EFBIG,
-    errno.EROFS,
-    errno.EACCES,
-    errno.EPERM,
-    errno.ENOENT,
-    errno.ENAMETOOLONG,
-    errno.EDQUOT,
-}
 
 
 class Muxer:

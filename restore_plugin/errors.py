@@ -5,6 +5,12 @@ The host's edge (a command line, a dialog) turns these into an exit code or a me
 
 from __future__ import annotations
 
+import errno
+
+# an OSError's number where another place, or more of it, would help
+NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS}
+NO_PLACE = NO_ROOM | {errno.EACCES, errno.EPERM, errno.ENOENT, errno.ENAMETOOLONG}
+
 
 class RestoreError(Exception):
     """Base of the errors that are explained to the user; anything else is a defect of ours."""

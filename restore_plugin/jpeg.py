@@ -10,12 +10,12 @@ import re
 import struct
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import NamedTuple
 
 from PIL import Image as Pillow
 from PIL import JpegImagePlugin
 
 from restore_plugin.errors import InputError
+from restore_plugin.metadata import Metadata
 from restore_plugin.png import Samples
 
 EXIF = b"Exif\0\0"
@@ -34,16 +34,6 @@ class Coding:
     tables: tuple[tuple[int, ...], ...]
     subsampling: int  # as in Pillow: 0 = 4:4:4, 1 = 4:2:2, 2 = 4:2:0
     rgb: bool = False  # stored as R, G, B, not as Y, Cb, Cr
-
-
-class Metadata(NamedTuple):
-    """What a JPEG tells besides its pixels; `dpi` as it stands there, however odd."""
-
-    exif: bytes | None
-    icc: bytes | None
-    xmp: bytes | None
-    dpi: tuple[float, float] | None
-    carried: tuple[bytes, ...]  # segments that outlive a change of the pixels
 
 
 def segment(marker: int, data: bytes) -> bytes:

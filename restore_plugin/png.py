@@ -8,10 +8,12 @@ from __future__ import annotations
 import struct
 import zlib
 from collections.abc import Iterable, Iterator
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
+
+from restore_plugin.metadata import Metadata
 
 Samples: TypeAlias = npt.NDArray[Any]  # uint8 or uint16
 
@@ -22,16 +24,6 @@ MAX_PROFILE_BYTES = 1 << 26
 # Besides the chunks that the PNG standard calls safe to copy: what gives the samples their meaning.
 COLOUR_CHUNKS = {b"iCCP", b"gAMA", b"cHRM", b"sRGB", b"cICP", b"mDCV", b"cLLI", b"sCAL"}
 PIXEL_CHUNKS = {b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND"}
-
-
-class Metadata(NamedTuple):
-    """What a PNG tells besides its pixels; `dpi` as it stands there, however odd."""
-
-    exif: bytes | None
-    icc: bytes | None
-    xmp: bytes | None
-    dpi: tuple[float, float] | None
-    carried: tuple[bytes, ...]  # blocks that outlive a change of the pixels
 
 
 def chunks(data: bytes) -> Iterator[tuple[bytes, bytes]]:
