@@ -269,21 +269,22 @@ def find_inputs(paths: Sequence[Path]) -> list[Path]:
     for path in paths:
         if path.is_dir():
             try:
-                inside = sorted(entry for entry in path.iterdir() if is_video(entry))
+                videos = sorted(entry for entry in path.iterdir() if is_video(entry))
             except OSError as error:
                 raise InputError(f"expected a folder of videos, could not read {path}: {error.strerror}") from None
-            if not inside:
+            if not videos:
                 raise InputError(f"expected videos in the folder {path}, found none ({', '.join(sorted(SUFFIXES))})")
-            found += inside
+            # what we made is left out beside what it was made of; alone, among results, it is the next task's input
+            made = {video.stem + ours for video in videos for ours in OURS}
+            found += [video for video in videos if video.stem not in made]
         else:
             found.append(path)
     return found
 
 
 def is_video(path: Path) -> bool:
-    """By its name; hidden files and what we have written are left out."""
-    known = path.suffix.lower() in SUFFIXES and OURS.isdisjoint(path.suffixes)
-    return known and not path.name.startswith(".") and path.is_file()
+    """By its name; hidden files are left out."""
+    return path.suffix.lower() in SUFFIXES and not path.name.startswith(".") and path.is_file()
 
 
 def name_output(source: Path, options: argparse.Namespace, command: str, into_folder: bool) -> Path:

@@ -39,6 +39,7 @@ class Method:
     context: int = 0  # frames before and after
     multiple: int = 1  # px; sides of the input
     engines: tuple[str, ...] = ()  # that it runs on; empty: on all
+    draws: bool = False  # at random: another seed makes another answer
 
 
 @dataclass(frozen=True)
@@ -121,6 +122,7 @@ METHODS = (
         "ours; a U-Net (Ronneberger et al. 2015) on a pyramid, then patches as below",
         weights="fillnet.onnx",
         multiple=16,
+        draws=True,
     ),
     Method(
         "patches",
@@ -128,6 +130,7 @@ METHODS = (
         "patches of the picture that fit together, without a network",
         "restore_plugin.inpaint:patches",
         "Wexler, Shechtman & Irani 2007; PatchMatch (Barnes et al. 2009)",
+        draws=True,
     ),
     Method(
         "smooth",

@@ -51,7 +51,8 @@ class Tools:
     def finder(self) -> Finder:
         finder = catalog.build_finder(catalog.task(self.options.method.task), self.options.engine, self.tell)
         if finder is None:
-            raise InputError(f"{self.options.method.name} does not find by itself what to restore; give --mask")
+            name = self.options.method.name
+            raise InputError(f"{name} does not find by itself what to restore; give --mask or --regions")
         return finder
 
     @cached_property
@@ -111,8 +112,9 @@ def run(arguments: argparse.Namespace) -> int:
 def plan_jobs(arguments: argparse.Namespace) -> list[Job]:
     """Every picture with its output; raises before any work where an output would be written onto an input."""
     sources: list[Path] = []
+    helpers = [path for path in (arguments.mask, arguments.picture) if path]
     for given in arguments.inputs:
-        found = pictures_in(given) if os.path.isdir(given) else [given]
+        found = pictures_in(given, helpers) if os.path.isdir(given) else [given]
         sources += [path for path in found if path not in sources]
     several = len(sources) > 1 or any(map(os.path.isdir, arguments.inputs))
     output: Path | None = arguments.output
@@ -123,8 +125,8 @@ def plan_jobs(arguments: argparse.Namespace) -> list[Job]:
     for source in sources:
         beside = source.with_name(f"{source.stem}.restored{source.suffix}")
         target = beside if output is None else output / beside.name if several or into else output
-        for other in (*sources, arguments.mask, arguments.picture):
-            if other and same_file(other, target):
+        for other in (*sources, *helpers):
+            if same_file(other, target):
                 raise InputError(f"{target} is an input and is never written to; choose another output with -o")
         if target in jobs:
             raise InputError(f"{jobs[target].source} and {source} would both be written to {target}; run them apart")
@@ -145,15 +147,20 @@ def unfinished(jobs: list[Job], say: Callable[[str], None]) -> list[Job]:
     return left
 
 
-def pictures_in(folder: Path) -> list[Path]:
-    """Pictures of a folder by name, without hidden ones and earlier outputs."""
+def pictures_in(folder: Path, helpers: Sequence[Path] = ()) -> list[Path]:
+    """Pictures of a folder by name, without hidden ones, `helpers` (a mask ...) and outputs beside what they were made
+    of. Alone, in a folder of results, an output is the next task's input."""
     try:
         files = sorted(path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES and path.is_file())
     except OSError as error:
         raise InputError(f"expected a folder of pictures in {folder}, could not read it: {error.strerror}") from None
-    found = [path for path in files if not path.name.startswith(".") and not path.stem.endswith(".restored")]
+    shown = [path for path in files if not path.name.startswith(".")]
+    made = {f"{path.stem}.restored" for path in shown}
+    apart = [path for path in shown if any(same_file(path, helper) for helper in helpers)]
+    found = [path for path in shown if path.stem not in made and path not in apart]
     if not found:
-        raise InputError(f"expected pictures in the folder {folder}, found none that end in {', '.join(SUFFIXES)}")
+        ends, besides = ", ".join(SUFFIXES), "".join(f", besides {path}" for path in apart)
+        raise InputError(f"expected pictures in the folder {folder}, found none that end in {ends}{besides}")
     return found
 
 
@@ -198,7 +205,8 @@ def restore(job: Job, tools: Tools, overwrite: bool) -> tuple[list[Region], int]
         raise InputError(f"{job.target} is there already; choose another name with -o, or pass --overwrite")
     stills.check_place(job.target)
     regions = regions_of(still, tools)
-    pixels = PictureRestorer(tools.restorer, None)(still.pixels, regions)
+    unseen = None if still.alpha is None else still.alpha == 0
+    pixels = PictureRestorer(tools.restorer, None)(still.pixels, regions, unseen=unseen)
     by = f"by restore-plugin ({tools.options.method.task}, {tools.options.method.name})"
     mark = f"restored {by}: {HONESTY}" if catalog.task(tools.options.method.task).invents else f"changed {by}"
     if not stills.write(replace(still, pixels=pixels), job.target, mark):

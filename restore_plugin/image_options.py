@@ -14,6 +14,7 @@ PROGRAM = "restore-image"
 HONESTY = "restored pixels are plausible, not evidence"
 FOR_VIDEO = "review"  # a method that needs a video
 MOST_PX = 1000  # that a mask is grown by
+DRAWN = " and ".join(row.name for row in catalog.METHODS if row.draws)
 
 EPILOG = f"""\
 Restoring invents what was destroyed: {HONESTY}. Each output says so in its metadata. Of
@@ -80,7 +81,8 @@ def parser() -> Parser:
     )
     soft = "restore so much more, too, and fade into the old pixels over it; at least 2"
     add("--feather", type=whole(MOST_PX), default=0, metavar="PX", help=soft)
-    add("--seed", type=whole(LARGEST_SEED), default=0, metavar="N", help="of what is drawn at random (inpaint)")
+    # no default, so that a seed that does nothing is told from none
+    add("--seed", type=whole(LARGEST_SEED), metavar="N", help=f"of what is drawn at random, by {DRAWN} (default: 0)")
     add("--block", metavar="B or XxY", help="size of the mosaic's blocks in px, such as 8 or 8x6.5 (default: measured)")
     add("--phase", metavar="X,Y", help="with --block: where in px two grid lines cross (default: the region's corner)")
     add("--linear-light", action="store_true", help="the mosaic was averaged in linear light, as GIMP does")
@@ -102,6 +104,8 @@ def parse_options(arguments: argparse.Namespace) -> Options:
     engine.check(method)
     if method.name == FOR_VIDEO:
         raise InputError("the method review shows the faces and who they are, for restore-video; take another one")
+    if arguments.seed is not None and not method.draws:
+        raise InputError(f"--seed goes with {DRAWN}; no seed changes what {method.name} does")
     if arguments.picture and method.name != "picture":
         raise InputError("--picture goes with --task automosaic --method picture")
     blocks = {"--block": arguments.block, "--phase": arguments.phase, "--linear-light": arguments.linear_light}
@@ -137,7 +141,7 @@ def parse_options(arguments: argparse.Namespace) -> Options:
         arguments.mask,
         arguments.grow,
         arguments.feather,
-        arguments.seed,
+        arguments.seed or 0,
         block,
         phase,
         arguments.picture,
