@@ -183,18 +183,18 @@ class PlanesFrame:
         size = max(1, round(self.width * scale)), max(1, round(self.height * scale))
         return self.frame.reformat(*size, format="rgb24", interpolation="AREA").to_ndarray()
 
-    def read_rgb(self, box: Box) -> Pixels:
-        values = [self._read(number, box) for number in range(len(self.layout.components))]
-        if self.layout.rgb:
-            return np.dstack(values)
+    def read_rgb(self, box: Box, clipped: bool = True) -> Pixels:
+        values: list[Any] = [self._read(number, box) for number in range(len(self.layout.components))]
         if len(values) == 1:
-            return np.repeat(np.clip(values[0], 0, 1)[..., None], 3, axis=2)
-        y, cb, cr = values
-        kr, kb = self._matrix()
-        red = y + 2 * (1 - kr) * cr
-        blue = y + 2 * (1 - kb) * cb
-        green = (y - kr * red - kb * blue) / (1 - kr - kb)
-        return np.clip(np.dstack((red, green, blue)), 0, 1).astype(np.float32)
+            values *= 3
+        elif not self.layout.rgb:
+            y, cb, cr = values
+            kr, kb = self._matrix()
+            red = y + 2 * (1 - kr) * cr
+            blue = y + 2 * (1 - kb) * cb
+            values = [red, (y - kr * red - kb * blue) / (1 - kr - kb), blue]
+        rgb = np.dstack(values).astype(np.float32, copy=False)
+        return np.clip(rgb, 0, 1, out=rgb) if clipped else rgb
 
     def write_rgb(self, box: Box, rgb: Pixels, mask: Mask) -> None:
         if not self.written:

@@ -56,6 +56,8 @@ def process(frames: Iterable[Image], task: str, engine: str = "auto", precision:
     def each() -> Iterator[Image]:
         own = map(np.array, frames)  # the caller may use the same array for its next frame
         for frame, neighbours in with_neighbours(own, as_pixels, restore.restorer.needs.context):
+            if any(other.shape != frame.shape for other in neighbours):
+                neighbours = ()  # of another size: they show something else
             try:
                 yield restore(frame, neighbours=neighbours)
             except NothingFound:

@@ -17,7 +17,7 @@ from engines.contract import OutOfMemory
 from restore_plugin import mosaic
 from restore_plugin.consistency import keep_means
 from restore_plugin.errors import InputError
-from restore_plugin.grey import is_grey, without_colour
+from restore_plugin.grey import keep_grey
 from restore_plugin.mosaic import CELL, Edges, FloatArray
 from restore_plugin.types import Box, Engine, Mask, Needs, Pixels, Region, RestoreOptions, Support
 
@@ -109,7 +109,6 @@ class Demosaic:
     ) -> Pixels:
         """The network's residual, tile by tile of whole cells."""
         out = picture.copy()
-        grey = is_grey(picture)
         start = np.dstack((picture, mask.astype(np.float32)))
         for rows in cell_tiles(len(y_edges) - 1, self._tile):
             for columns in cell_tiles(len(x_edges) - 1, self._tile):
@@ -125,8 +124,7 @@ class Demosaic:
                 residual = mosaic.resample(
                     mosaic.uniform_to_pixels(ys), mosaic.uniform_to_pixels(xs), found.transpose(1, 2, 0)
                 )
-                if grey:
-                    residual = without_colour(residual)
+                residual = keep_grey(residual, picture)
                 y0, y1 = y_edges[rows.start], y_edges[rows.stop]
                 x0, x1 = x_edges[columns.start], x_edges[columns.stop]
                 part = residual[y0 - ys[0] : y1 - ys[0], x0 - xs[0] : x1 - xs[0]]

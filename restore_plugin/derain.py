@@ -17,7 +17,7 @@ DID_MDN = TileRule(reach=160, multiple=32, largest=2048)  # its density is an av
 class Derain(ResidualRestorer):
     """Without neighbours, as for stills, the network does it alone."""
 
-    needs = Needs(context=2)
+    needs = Needs(context=2, upright=True)
 
     def known(self, pixels: Pixels, neighbours: Sequence[Pixels]) -> Pixels:
         return steady(pixels, neighbours)

@@ -58,7 +58,7 @@ class Hide:
 
     @property
     def needs(self) -> Needs:
-        return Needs()
+        return Needs(replaces=True)
 
     def margin(self, region: Region) -> tuple[int, int]:
         return int(np.ceil(self._rim * region.box.width)), int(np.ceil(self._rim * region.box.height))

@@ -59,9 +59,12 @@ class ArrayFrame:
         small = reduced(self.image, longest)
         return small if small.dtype == np.uint8 else np.round(small * (255 / self._scale)).astype(np.uint8)
 
-    def read_rgb(self, box: Box) -> Pixels:
+    def read_rgb(self, box: Box, clipped: bool = True) -> Pixels:
         pixels = self.image[box.slices].astype(np.float32) / np.float32(self._scale)
-        return np.nan_to_num(pixels, copy=False, posinf=1.0, neginf=0.0) if self._scale == 1.0 else pixels
+        if self._scale != 1.0:
+            return pixels
+        pixels = np.nan_to_num(pixels, copy=False, posinf=1.0, neginf=0.0)
+        return np.clip(pixels, 0, 1, out=pixels) if clipped else pixels
 
     def write_rgb(self, box: Box, rgb: Pixels, mask: Mask) -> None:
         values = rgb if self._scale == 1.0 else np.round(np.clip(rgb, 0, 1) * self._scale)
@@ -104,23 +107,39 @@ class PictureRestorer:
         self,
         image: Image,
         where: npt.NDArray[np.bool_] | Sequence[Region] | None = None,
-        neighbours: Sequence[Pixels] = (),
+        neighbours: Sequence[Image] = (),
+        unseen: npt.NDArray[np.bool_] | None = None,
     ) -> Image:
         """Restore a picture; the input stays as it is.
 
         `image`: RGB (H, W, 3), uint8, uint16 or float32 in [0, 1]; the same shape and type come back. `where`: bool
         (H, W), True = restore; or Regions with what the task needs to know (their block sizes, say); without it they
-        are found, or all is restored. `neighbours`: frames before and after, float32, for methods that use them.
-        Raises NothingFound where there is nothing to restore, InputError for anything else unexpected.
+        are found, or all is restored. `neighbours`: as many frames before as after, in order, of the same size, for
+        methods that use them (`restorer.needs.context` of each). `unseen`: bool (H, W), pixels that nobody sees
+        (fully transparent ones), from which a hole's fill takes nothing. Raises NothingFound where there is nothing to
+        restore, InputError for anything else unexpected.
         """
         frame = ArrayFrame(np.array(image, order="C"))
         if frame.image.dtype == np.float32 and not in_range(frame.image):
             raise InputError("expected float32 in [0, 1], got values far outside of it; divide by 255 or 65535 first")
+        beside = self.checked(neighbours, frame)
+        if unseen is not None and (unseen.shape != image.shape[:2] or unseen.dtype != bool):
+            raise InputError(f"expected a bool mask of shape {image.shape[:2]}, got {unseen.dtype} {unseen.shape}")
         regions = self.regions(frame, where)
         if not regions:
             raise NothingFound("nothing to restore was found in the picture; mark the place with a mask or regions")
-        restore_frame(frame, regions, self.restorer, neighbours)
+        restore_frame(frame, regions, self.restorer, beside, unseen)
         return frame.image
+
+    def checked(self, neighbours: Sequence[Image], frame: Frame) -> list[Pixels]:
+        """As restorers take them; none for a method that uses none."""
+        wanted = 2 * self.restorer.needs.context
+        if not wanted or not neighbours:
+            return []
+        if len(neighbours) != wanted or any(each.shape != (frame.height, frame.width, 3) for each in neighbours):
+            expected, got = (frame.height, frame.width, 3), ", ".join(str(each.shape) for each in neighbours)
+            raise InputError(f"expected {wanted} neighbours of shape {expected}, got {len(neighbours)} of {got}")
+        return [as_pixels(each) for each in neighbours]
 
     def regions(self, frame: Frame, where: npt.NDArray[np.bool_] | Sequence[Region] | None = None) -> list[Region]:
         """The regions of a frame: given, measured under a mask, found, or all of it."""

@@ -36,17 +36,24 @@ def whole(frame: Frame) -> list[Region]:
 
 
 def restore_frame(
-    frame: Frame, regions: Sequence[Region], restorer: Restorer, neighbours: Sequence[Pixels] = ()
+    frame: Frame,
+    regions: Sequence[Region],
+    restorer: Restorer,
+    neighbours: Sequence[Pixels] = (),
+    unseen: Mask | None = None,
 ) -> int:
     """Restore every region of a frame in place; returns how many. Where regions overlap, the surer one counts.
 
-    `neighbours`: the whole frames before and after, in order, as they were before anything was restored.
+    `neighbours`: the whole frames before and after, in order, as they were before anything was restored. `unseen`
+    (H, W): pixels that nobody sees, fully transparent ones; holes take nothing from them.
     """
     picture = Box(0, 0, frame.width, frame.height)
     hidden: Mask | None = None
     if restorer.needs.holes:
         hidden = union(regions, frame.height, frame.width)
         regions = clustered(hidden, restorer, max((region.soft for region in regions), default=0))
+        if unseen is not None:
+            hidden |= unseen
     taken: Mask | None = np.zeros((frame.height, frame.width), bool) if len(regions) > 1 else None
     done = 0
     for region in sorted(regions, key=lambda region: -region.confidence):
@@ -62,9 +69,10 @@ def restore_frame(
             taken[around.slices] |= mask
         if not mask.any():
             continue
-        pixels = frame.read_rgb(around)
+        pixels = frame.read_rgb(around, clipped=False)
         shown = mask if hidden is None else hidden[around.slices].copy()
-        out = restorer(pixels, shown, [neighbour[around.slices] for neighbour in neighbours], local)
+        beside = [neighbour[around.slices] for neighbour in neighbours]
+        out = answer(restorer, pixels, shown, beside, local, frame.turns)
         if hidden is not None:
             hidden[around.slices] &= ~mask  # the next region sees it filled
         if region.soft:
@@ -75,6 +83,32 @@ def restore_frame(
         frame.write_rgb(inside.box, out[rows, columns], mask[rows, columns] & changed)
         done += 1
     return done
+
+
+def answer(
+    restorer: Restorer, pixels: Pixels, shown: Mask, beside: Sequence[Pixels], region: Region, turns: int
+) -> Pixels:
+    """What a restorer, which knows values in [0, 1], makes of pixels that may lie beyond: whiter than white, say.
+
+    Those that it changes keep what they are beyond by. What fills a hole may go as far as the pixels around it do.
+    """
+    needs = restorer.needs
+    low, high = extent(pixels[~shown]) if needs.holes else (0.0, 1.0)
+    usual = (low, high) == (0.0, 1.0)
+    seen = np.clip(pixels if usual else (pixels - low) / (high - low), 0, 1)
+    if needs.upright and turns:
+        upright = [np.ascontiguousarray(np.rot90(each, turns)) for each in (seen, shown, *beside)]
+        out = np.rot90(restorer(upright[0], upright[1], upright[2:]), -turns)
+    else:
+        out = restorer(seen, shown, beside, region)
+    if not usual:
+        out = out * (high - low) + low
+    return out if needs.replaces else out + (pixels - seen)
+
+
+def extent(known: Pixels) -> tuple[float, float]:
+    """Black and white, or the darkest and the brightest value beyond them."""
+    return (min(0.0, float(known.min())), max(1.0, float(known.max()))) if known.size else (0.0, 1.0)
 
 
 def fading(mask: Mask, place: Box, picture: Box, soft: int) -> Luma:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from restore_plugin.grey import is_grey, without_colour
+from restore_plugin.grey import keep_grey
 from restore_plugin.tiling import TiledNetwork, TileRule
 from restore_plugin.types import Engine, Mask, Needs, Pixels, Region, Support
 
@@ -32,5 +32,5 @@ class ResidualRestorer:
     ) -> Pixels:
         known = self.known(pixels, neighbours)
         residual = self._network(np.ascontiguousarray(known.transpose(2, 0, 1))).transpose(1, 2, 0)
-        out: Pixels = np.clip(known + (without_colour(residual) if is_grey(known) else residual), 0, 1)
+        out: Pixels = np.clip(known + keep_grey(residual, known), 0, 1)
         return out if mask is None or mask.all() else np.where(mask[..., None], out, pixels)

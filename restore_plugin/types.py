@@ -139,7 +139,10 @@ class Frame(Protocol):
         """The whole picture as RGB uint8, its longer side reduced to `longest` px: to look at, not to restore."""
         ...
 
-    def read_rgb(self, box: Box) -> Pixels: ...
+    def read_rgb(self, box: Box, clipped: bool = True) -> Pixels:
+        """Unless `clipped`, whites beyond white and blacks beyond black are told as they are stored."""
+        ...
+
     def write_rgb(self, box: Box, rgb: Pixels, mask: Mask) -> None:
         """Replace the pixels under `mask`; both are of the box's size."""
         ...
@@ -154,6 +157,8 @@ class Needs:
     multiple: int = 1  # px, sides are multiples of this
     scale: int = 1  # output px for an input px
     holes: bool = False  # what a mask hides says nothing: it is shown all that is hidden near a region, not it alone
+    replaces: bool = False  # nothing of what was there stays, whites beyond white neither; else these stay beyond it
+    upright: bool = False  # it knows what falls down: it is shown pictures as they are shown, not as they are stored
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from skimage import data
 
 import restore_plugin
 from restore_plugin import catalog, mosaic
-from restore_plugin.grey import is_grey
+from restore_plugin.grey import colour
 from restore_plugin.training.rain import Rain
 from restore_plugin.types import Box, Region
 
@@ -49,6 +49,7 @@ def test_a_trace_of_a_tint_is_neither_taken_nor_added(method: str) -> None:
     """As after compression: what is added is the same in all channels."""
     picture, where = damaged(catalog.method(method).task)
     tinted = np.dstack((picture, picture, np.minimum(picture, 254) + 1)).astype(np.float32) / 255
+    assert colour(tinted) == 0
     found = restore_plugin.load(method)(tinted, where)
     change = (found - tinted)[(found > 0).all(-1) & (found < 1).all(-1)]  # not clipped
     np.testing.assert_allclose(change[:, 1], change[:, 0], atol=1e-5)
@@ -56,9 +57,18 @@ def test_a_trace_of_a_tint_is_neither_taken_nor_added(method: str) -> None:
     assert np.abs(change).max() > 1 / 255
 
 
-@pytest.mark.parametrize("at", [(0, 0), (31, 7), (159, 159)])
-def test_one_coloured_pixel_is_colour(at: tuple[int, int]) -> None:
-    picture = np.dstack([photograph()] * 3).astype(np.float32) / 255
-    assert is_grey(picture)
-    picture[(*at, 2)] += 3 / 255
-    assert not is_grey(picture)
+def test_colour_comes_by_degrees_and_dust_is_none() -> None:
+    """One step of chroma, in one sample or in many, must not make the next frame look otherwise."""
+    grey = np.dstack([photograph()] * 3).astype(np.float32) / 255
+    found = []
+    for tint in (0, 2.4, 5, 7, 9, 11, 40):
+        picture = grey.copy()
+        picture[:40, :, 2] += tint / 255
+        found.append(colour(picture))
+    assert found == sorted(found)
+    assert found[:2] == [0, 0]
+    assert found[-2:] == [1, 1]
+    assert max(np.diff(found)) < 0.4
+    grey[80:83, 70:74, 0] = 1  # 12 of 25600 px
+    assert colour(grey) == 0
+    assert colour(np.float32([[[0, 0, 1]]])) == 1
