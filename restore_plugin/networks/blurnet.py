@@ -1,6 +1,6 @@
 """BlurNet: the compact deblurring network, a PlainUNet of four levels.
 
-A blur of 40 px is undone from what lies within two or three of its lengths, so half of the work is done at an eighth
+A blur of 40 px is undone from what lies within two or three of its lengths, so most of the work is done at an eighth
 and a sixteenth of the picture's size. A thin level at half of it undoes the small blurs of a hand and of the focus:
 without one, starting at a quarter, the network gained less on these however long it was trained.
 
@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from restore_plugin.networks.plain_unet import PlainUNet
 
-WIDTHS = (16, 40, 64, 96)  # at a half, a quarter, an eighth and a sixteenth of the picture's size
+WIDTHS = (16, 40, 80, 128)  # at a half, a quarter, an eighth and a sixteenth of the picture's size
 DEPTHS = (1, 1, 2, 4)
 MULTIPLE = 2 ** len(WIDTHS)  # sides of the input must be multiples of this
 REACH = 235  # px
