@@ -16,10 +16,12 @@ from filelock import FileLock, Timeout
 
 import restore_plugin
 from ffmpeg_filters.encoders import EncodeOptions
+from ffmpeg_filters.spool import frames_in
 from ffmpeg_filters.voice import VoiceOptions
 from restore_plugin import plan as plans
-from restore_plugin.catalog import EngineOptions, task
+from restore_plugin.catalog import FINDERS, EngineOptions, method, task
 from restore_plugin.choice import Choice
+from restore_plugin.doctor import manifest
 from restore_plugin.errors import InputError, NothingFound, OutputError
 from restore_plugin.types import Finder, Region, RestoreOptions, Restorer, ScanOptions
 
@@ -71,8 +73,16 @@ class Job:
         plan = plans.fingerprint(self.plan) if self.plan else None
         told = {key: value for key, value in asdict(self).items() if key not in ("source", "target", "plan")}
         source = plans.fingerprint(self.source)
-        settings = {"version": restore_plugin.__version__, "source": source, "plan": plan, **told}
-        return json.loads(json.dumps(settings, default=str))
+        known = {"version": restore_plugin.__version__, "networks": self.networks(), "source": source, "plan": plan}
+        return json.loads(json.dumps({**known, **told}, default=str))
+
+    def networks(self) -> dict[str, str]:
+        """The shipped networks that may have a part in it, and the start of their SHA-256: two versions of one network
+        make frames that do not go together. Raises RestoreError where the manifest cannot be read."""
+        finders = (row.weights for row in FINDERS if row.name == task(self.task).finder)
+        files = [name for name in (method(self.method).weights, *finders) if name]
+        shipped = manifest() if files else {}
+        return {name: str(shipped.get(name, {}).get("sha256"))[:12] for name in files}
 
     @property
     def note(self) -> str:
@@ -133,6 +143,19 @@ class ResumeFolder:
     @property
     def holds_work(self) -> bool:
         return self.detections.exists() or self.spool.exists()
+
+    @property
+    def kept(self) -> str:
+        """How far an earlier run had come, in words; empty where nothing is left of it."""
+        if frames := frames_in(self.spool):
+            return f"from frame {frames}"
+        if not self.detections.exists():
+            return ""
+        if self.plan.exists():
+            return "with what it found"
+        with self.detections.open("rb") as file:
+            seen = sum(line.endswith(b"\n") for line in file)
+        return f"with its scan, from frame {seen}" if seen else ""
 
     def _take_lock(self) -> None:
         try:

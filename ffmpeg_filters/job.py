@@ -52,8 +52,8 @@ def run(job: Job, build: Builders, progress: Progress) -> dict[str, Any]:
         check_time(job, info)
     with ResumeFolder(job.target, job.settings()) as folder:
         muxer.check(row, job.encode, sample, extradata)
-        if folder.resumed and folder.holds_work:
-            progress.say(f"going on with the run that was cut off ({folder.path})")
+        if folder.resumed and (kept := folder.kept):
+            progress.say(f"going on with the run that was cut off, {kept} ({folder.path})")
         restorer = build.restorer()  # what is wrong with its options is told before a long search
         plan = job.plan or (None if build.whole_frames else make_plan(job, info, folder, build, progress))
         if plan and not job.plan:

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import signal
+import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import av
@@ -13,7 +18,7 @@ from ffmpeg_filters.asked import Job, ResumeFolder
 from ffmpeg_filters.frames import PlanesFrame
 from ffmpeg_filters.progress import Progress
 from ffmpeg_filters.reader import VideoInfo, read_frames, reason
-from ffmpeg_filters.spool import PART_FRAMES, Coded, Spool
+from ffmpeg_filters.spool import FEWEST_FRAMES, PART_FRAMES, PART_SECONDS, Coded, Spool
 from restore_plugin import plan as plans
 from restore_plugin.errors import OutputError, RestoreError
 from restore_plugin.pipeline import flow, with_neighbours
@@ -39,6 +44,7 @@ def render(
     reader = plans.PlanReader(plan, job.task) if plan else None
     done = spool.frames
     restored = 0
+    settled = True  # the encoder is between two frames
     progress.stage("restoring", info.frames, done)
 
     def planned() -> Iterator[tuple[PlanesFrame, Sequence[Region], Sequence[Pixels]]]:
@@ -58,19 +64,27 @@ def render(
     encoder = PartEncoder(spool, open_next, pixel_format)
 
     def sink(result: tuple[PlanesFrame, int]) -> None:
-        nonlocal restored
+        nonlocal restored, settled
         frame, regions = result
         restored += bool(regions)
         if frame.index < done:
             return
         pts = frame.pts or 0
-        encoder.add(frame, pts, frame.frame.duration or info.gap_after(pts))
+        with undisturbed():
+            settled = False
+            encoder.add(frame, pts, frame.frame.duration or info.gap_after(pts))
+            if encoder.full:
+                encoder.close_part()
+            settled = True
         progress.step()
-        if (frame.index + 1) % PART_FRAMES == 0:
-            encoder.close_part()
 
     try:
-        flow(planned(), work, sink)
+        try:
+            flow(planned(), work, sink)
+        except KeyboardInterrupt:
+            if settled:  # else packets may be missing, and the part is as if it had never been begun
+                encoder.close_part()
+            raise
         encoder.close_part()
     except OSError as error:
         raise OutputError(
@@ -82,6 +96,23 @@ def render(
         spool.close()
     progress.end()
     return restored
+
+
+@contextmanager
+def undisturbed() -> Iterator[None]:
+    """Ctrl-C waits until this is done: an encoder that it interrupts has lost frames."""
+    usual = signal.getsignal(signal.SIGINT)
+    if threading.current_thread() is not threading.main_thread() or not callable(usual):
+        yield
+        return
+    came: list[tuple[int, FrameType | None]] = []
+    signal.signal(signal.SIGINT, lambda number, at: came.append((number, at)))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, usual)
+    if came:
+        usual(*came[0])
 
 
 def whole_rgb(frame: PlanesFrame) -> Pixels:
@@ -104,10 +135,19 @@ class PartEncoder:
         self._encoder: Any = None
         self._durations: dict[int, int] = {}  # encoders do not all hand them on
         self._last = 0
+        self._opened = 0.0
+
+    @property
+    def full(self) -> bool:
+        """Whether so much is in the part that it should be closed."""
+        frames = self._last - self.spool.frames
+        slow = frames >= FEWEST_FRAMES and time.monotonic() - self._opened >= PART_SECONDS
+        return slow or frames >= PART_FRAMES
 
     def add(self, frame: PlanesFrame, pts: int, duration: int) -> None:
         if self._encoder is None:
             self._encoder = self._open_next()
+            self._opened = time.monotonic()
         self._durations[pts] = duration
         self._last = frame.index + 1
         picture = frame.frame

@@ -1,8 +1,8 @@
 """Encoded packets on disk until the output is complete: what lets a run that was cut off go on where it stopped.
 
 The file is a sequence of closed parts. A part starts with a key frame of a freshly opened encoder, holds the packets of
-PART_FRAMES frames, and ends with a mark that is written and synced last; whatever follows the last mark is dropped when
-the spool is opened again.
+PART_FRAMES frames, or of those of PART_SECONDS, and ends with a mark that is written and synced last; whatever follows
+the last mark is dropped when the spool is opened again.
 """
 
 from __future__ import annotations
@@ -17,7 +17,8 @@ from typing import BinaryIO
 
 PACKET = struct.Struct("<4sqqiBxxxI")  # magic, pts, dts, duration, key, bytes
 MARK = struct.Struct("<4sqI")  # magic, frames so far, CRC-32 of the part
-PART_FRAMES = 300
+PART_FRAMES = 300  # every part costs a key frame, and an encoder that begins anew errs more: short ones cost quality
+PART_SECONDS, FEWEST_FRAMES = 60.0, 24  # of work, and in a part all the same: slow methods take hours for PART_FRAMES
 
 
 @dataclass(frozen=True)
@@ -69,6 +70,11 @@ class Spool:
                     continue
                 _, pts, dts, duration, key, size = PACKET.unpack(head + file.read(PACKET.size - 4))
                 yield Coded(pts, dts, duration, bool(key), file.read(size))
+
+
+def frames_in(path: Path) -> int:
+    """How many frames of a spool are safe, without a change to it; 0 where there is none."""
+    return _scan(path)[0] if path.exists() else 0
 
 
 def _scan(path: Path) -> tuple[int, int]:
