@@ -19,7 +19,7 @@ from ffmpeg_filters.encoders import choose, open_encoder, pixel_format_for
 from ffmpeg_filters.frames import PlanesFrame
 from ffmpeg_filters.mux import Muxer
 from ffmpeg_filters.progress import Progress
-from ffmpeg_filters.reader import VideoInfo, first_frame, open_input, probe, video_stream
+from ffmpeg_filters.reader import VideoInfo, first_frame, open_input, probe, read_frames, video_stream
 from ffmpeg_filters.render import regions_without_plan, render
 from ffmpeg_filters.scan import look, make_plan
 from ffmpeg_filters.spool import Spool
@@ -29,6 +29,8 @@ from restore_plugin.choice import Choice
 from restore_plugin.errors import InputError, NothingFound, OutputError
 from restore_plugin.regions import restore_frame
 from restore_plugin.types import Box
+
+LOOK_BACK_SECONDS = (0, 2, 20)  # for a key frame to begin at, where a container seeks to somewhere near only
 
 
 def run(job: Job, build: Builders, progress: Progress) -> dict[str, Any]:
@@ -151,6 +153,7 @@ def preview(job: Job, build: Builders, seconds: float, picture: Path) -> int:
     if not 0 <= seconds <= info.seconds:
         raise InputError(f"expected a time within the video's {info.seconds:.2f} s, got {seconds}")
     frame = frame_at(info, seconds)
+    at = info.seconds_of(frame)
     whole = Box(0, 0, frame.width, frame.height)
     before = frame.read_rgb(whole)
     if job.plan:
@@ -160,16 +163,18 @@ def preview(job: Job, build: Builders, seconds: float, picture: Path) -> int:
             regions = job.choice.of(plan.at(frame.index))
     else:
         plans.check_inside([hand.region for hand in job.hand], (info.width, info.height))
-        given = [hand.region for hand in job.hand if hand.span.holds(seconds)]
+        given = [hand.region for hand in job.hand if hand.span.holds(at)]
         if build.whole_frames:
-            regions = regions_without_plan(job, frame, seconds)
+            regions = regions_without_plan(job, frame, at)
         elif job.hand and job.measured:
             regions = given
         else:
             finder = build.finder()
-            regions = look(job, finder, finder.find, frame, seconds)
-    if not regions:
-        raise NothingFound(f"nothing to restore was found at {seconds} s in {job.source}; nothing was written")
+            regions = look(job, finder, finder.find, frame, at)
+    if not regions or not job.span.holds(at):
+        raise NothingFound(
+            f"nothing to restore was found at {seconds} s in {job.source} (frame of {at:.2f} s); nothing was written"
+        )
     restorer = build.restorer()
     restore_frame(frame, regions, restorer, (before,) * (2 * restorer.needs.context))
     pair = np.concatenate((before, frame.read_rgb(whole)), axis=1)
@@ -188,16 +193,17 @@ def preview(job: Job, build: Builders, seconds: float, picture: Path) -> int:
 
 
 def frame_at(info: VideoInfo, seconds: float) -> PlanesFrame:
-    """The last frame that is shown at or before a time (from the first frame's), by way of the key frame before it."""
-    with open_input(info.path) as container:
-        stream = container.streams[info.stream]
-        target = round((seconds + info.start_seconds) / info.time_base)
-        container.seek(target, stream=stream, backward=True)
+    """The frame that a run shows at a time (from the first frame's). Raises InputError where there is none."""
+    target = round((seconds + info.start_seconds) / info.time_base)
+    starts = [target - round(back / info.time_base) for back in LOOK_BACK_SECONDS]
+    for since in (*starts, None):  # None: from the start of the file
         found = None
-        for frame in container.decode(stream):
-            if found is not None and frame.pts is not None and frame.pts > target:
+        for frame in read_frames(info, since=since):
+            if (frame.pts or 0) > target:
                 break
             found = frame
-    if found is None:
-        raise InputError(f"no frame could be decoded at {seconds} s of {info.path}")
-    return PlanesFrame(found, info.index_of(found.pts or 0))
+        if found is not None:
+            return found
+    raise InputError(
+        f"expected a frame at {seconds} s of {info.path}, nothing up to there can be decoded; choose a later time"
+    )

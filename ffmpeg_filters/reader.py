@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import bisect
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
+from itertools import chain, dropwhile, pairwise
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +38,8 @@ class VideoInfo:
     rate: Fraction
     time_base: Fraction
     pts: tuple[int, ...]  # of every packet, sorted: the frames' times, as nearly as can be known without decoding
+    keys: frozenset[int] = frozenset()  # pts of the packets where decoding can begin
+    lacking: str = ""  # in words, what the file announces and does not hold
 
     @property
     def frames(self) -> int:
@@ -116,10 +120,20 @@ def probe(path: Path) -> VideoInfo:
         if context is None or context.width <= 0:
             raise InputError(f"{path} could not be read: its video codec is not known here; convert it first")
         times = []
+        ends: dict[int, int] = {}  # where each stream ends, in its own time units
+        keys = set()
+        count, last = 0, None
         try:
-            for packet in container.demux(stream):
-                if packet.size and not packet.is_discard:
-                    times.append(packet.pts)
+            for packet in container.demux():
+                at = packet.dts if packet.pts is None else packet.pts
+                if at is not None:
+                    ends[packet.stream_index] = max(ends.get(packet.stream_index, 0), at + (packet.duration or 0))
+                if packet.size and packet.stream_index == stream.index:
+                    count, last = count + 1, packet.dts
+                    if not packet.is_discard:
+                        times.append(packet.pts)
+                        if packet.is_keyframe:
+                            keys.add(packet.pts)
         except av.error.FFmpegError:
             pass  # a file that ends early: what is there is worked on, and its decoding reports the rest
         rate = stream.average_rate or stream.guessed_rate or stream.base_rate or Fraction(25)
@@ -128,10 +142,13 @@ def probe(path: Path) -> VideoInfo:
             raise InputError(f"expected a video, {path} holds no frames")
         if None in times:  # a raw stream: its frames follow each other evenly
             times = [round(index / (rate * base)) for index in range(len(times))]
+            keys.clear()
         if len(set(times)) != len(times):
             raise Refused(
                 f"{path} has several frames with the same time; rewrap it (ffmpeg -c copy) to give each its own"
             )
+        times.sort()
+        longest = max([1 / rate, *((after - before) * base for before, after in pairwise(times))])
         info = VideoInfo(
             path,
             container.format.name,
@@ -142,12 +159,61 @@ def probe(path: Path) -> VideoInfo:
             context.height,
             Fraction(rate),
             Fraction(base),
-            tuple(sorted(times)),
+            tuple(times),
+            frozenset(keys),
+            lacking_frames(stream, count, last) or lacking_seconds(container, stream, ends, longest),
         )
     with open_input(path) as container:
         frame = first_frame(container, video_stream(container, path), path)
         PlanesFrame(frame, 0).check()
         return VideoInfo(**{**info.__dict__, "pixel_format": frame.format.name})
+
+
+def lacking_frames(stream: Any, count: int, last: int | None) -> str:
+    """What an MP4 that ends early lacks: its index knows every frame. `count` packets were read, `last` is the last
+    one's decoding time."""
+    if not is_a(stream.container, "mp4") or last is None:
+        return ""
+    index = [entry.timestamp for entry in stream.index_entries if entry.size]
+    lost = sum(timestamp > last for timestamp in index)
+    if not lost or count >= len(index):
+        return ""
+    return f"the file ends early: {len(index) - lost} of {len(index)} frames are there"
+
+
+def lacking_seconds(container: Any, stream: Any, ends: dict[int, int], longest: Fraction) -> str:
+    """What a file that ends early lacks of the time that it announces. `longest` is a frame's time, in seconds.
+
+    Nothing where it announces none (MPEG-TS, NUT, raw streams), or where its index of frames is known to be whole.
+    """
+    whole = Fraction(container.duration or 0, av.time_base)
+    there = ends.get(stream.index, 0) * stream.time_base
+    slack = 2 * longest  # the last frame's own time is often unknown, and rounded
+    if is_a(container, "mp4") and stream.frames >= len(stream.index_entries):
+        return ""
+    if is_a(container, "avi"):
+        announced = stream.frames * stream.time_base
+    elif is_a(container, "matroska") and (tag := duration_tag(stream)):
+        announced = min(tag, whole)  # a tag may be left from an earlier, longer file
+    else:  # of the whole file, in which sound may go on after the video; not all who write it know it well
+        announced, slack = whole, max(Fraction(1), whole / 20)
+        there = max((end * container.streams[index].time_base for index, end in ends.items()), default=there)
+    if announced - there <= slack:
+        return ""
+    return f"the file ends early: {float(there):.2f} of {float(announced):.2f} s are there"
+
+
+def is_a(container: Any, name: str) -> bool:
+    return name in container.format.name.split(",")
+
+
+def duration_tag(stream: Any) -> Fraction | None:
+    """Seconds at which a Matroska stream ends, as its statistics say; some muxers add a language to the tag's name."""
+    for key, value in stream.metadata.items():
+        parts = re.fullmatch(r"(\d+):(\d+):(\d+(?:\.\d+)?)", value)
+        if parts and key.upper().split("-")[0] == "DURATION":
+            return (int(parts[1]) * 60 + int(parts[2])) * 60 + Fraction(parts[3])
+    return None
 
 
 def first_frame(container: Any, stream: Any, path: Path) -> av.VideoFrame:
@@ -173,13 +239,19 @@ def check_alpha(stream: Any, sample: av.VideoFrame) -> None:
         )
 
 
-def read_frames(info: VideoInfo, warn: Warn = lambda _: None, threads: int = 0) -> Iterator[PlanesFrame]:
-    """Every frame, with its index and exact time.
+def read_frames(
+    info: VideoInfo, warn: Warn = lambda _: None, threads: int = 0, since: int | None = None
+) -> Iterator[PlanesFrame]:
+    """Every frame, with its index and exact time; `since` a time (pts) only those from the key frame before it.
 
     A frame that the file has and that cannot be decoded is reported, and a repetition of the one before stands in its
     place, so that frames and times stay whole. Before the first that can be decoded there is none to repeat: what is
     missing there is only reported. Raises Refused where the picture's size or format changes on the way.
+
+    With `since` there may be no frames at all: where the container does not find the key frame, or it is damaged.
     """
+    if info.lacking:
+        warn(info.lacking)
     with open_input(info.path) as container:
         stream = container.streams[info.stream]
         stream.thread_type = "SLICE" if info.codec in CHECKSUMS else "AUTO"
@@ -187,16 +259,20 @@ def read_frames(info: VideoInfo, warn: Warn = lambda _: None, threads: int = 0) 
         last: av.VideoFrame | None = None
         expected = 0  # place in info.pts of the frame that should come next
         wrong: set[int | None] = set()
-        for frame in decoded(container, stream, warn, wrong):
-            if (frame.width, frame.height, frame.format.name) != (info.width, info.height, info.pixel_format):
-                raise Refused(
-                    f"the picture changes at frame {expected} from {info.width}x{info.height} {info.pixel_format} to "
-                    f"{frame.width}x{frame.height} {frame.format.name}; split the video there first"
-                )
+        for frame in (
+            decoded(container.demux(stream), stream, warn, wrong)
+            if since is None
+            else decoded_since(since, info, container, stream, warn, wrong)
+        ):
             if frame.pts is None:
                 frame.pts = info.pts[min(expected, info.frames - 1)]
             index = info.index_of(frame.pts)
-            if last is None and index > 0:
+            if (frame.width, frame.height, frame.format.name) != (info.width, info.height, info.pixel_format):
+                raise Refused(
+                    f"the picture changes at frame {index} from {info.width}x{info.height} {info.pixel_format} to "
+                    f"{frame.width}x{frame.height} {frame.format.name}; split the video there first"
+                )
+            if last is None and index > 0 and since is None:
                 warn(without_start(index, frame.pts * info.time_base))
             # frames that are coded as two fields have a packet for each: there a gap is no loss
             if last is not None and not frame.interlaced_frame:
@@ -226,12 +302,36 @@ def stand_ins(last: av.VideoFrame, info: VideoInfo, start: int, stop: int, warn:
         yield PlanesFrame(repeated(last, pts), index)
 
 
-def decoded(container: Any, stream: Any, warn: Warn, wrong: set[int | None]) -> Iterator[av.VideoFrame]:
+def decoded_since(
+    pts: int, info: VideoInfo, container: Any, stream: Any, warn: Warn, wrong: set[int | None]
+) -> Iterator[av.VideoFrame]:
+    """Frames from a key frame at or before a time on; none where that is not found, or cannot be decoded.
+
+    Containers without an index seek to somewhere near, and a raw stream not at all. In MPEG-PS, where not every frame
+    has a time of its own, the times may be others after a seek: then it is no key frame that the file was seen to have.
+    """
+    try:
+        container.seek(pts, stream=stream, backward=True)
+        packets = dropwhile(lambda packet: not packet.is_keyframe, container.demux(stream))
+        key = next(packets, None)
+    except av.error.FFmpegError:
+        return
+    if key is None or key.pts not in info.keys or key.pts > pts:
+        return
+    frames = decoded(chain((key,), packets), stream, warn, wrong)
+    # shown before the key frame though stored after it: these need frames that were not read
+    frames = dropwhile(lambda frame: frame.pts is not None and frame.pts < key.pts, frames)
+    first = next(frames, None)
+    if first is not None and first.pts == key.pts:
+        yield first
+        yield from frames
+
+
+def decoded(packets: Iterator[Any], stream: Any, warn: Warn, wrong: set[int | None]) -> Iterator[av.VideoFrame]:
     """Frames as the decoder gives them; packets that it rejects are passed over.
 
     Codecs with checksums mend a bad part silently and only log it: the times of such packets are added to `wrong`.
     """
-    packets = container.demux(stream)
     checked = stream.codec_context.name in CHECKSUMS
     while True:
         try:
