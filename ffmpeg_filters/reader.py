@@ -22,6 +22,7 @@ from restore_plugin.errors import InputError, Refused
 
 Warn = Callable[[str], None]
 CHECKSUMS = ("ffv1",)
+REORDERED = {"h264", "hevc"}  # in AVI their times are of the order in which frames are stored, not shown
 
 
 @dataclass(frozen=True)
@@ -264,7 +265,8 @@ def read_frames(
             if since is None
             else decoded_since(since, info, container, stream, warn, wrong)
         ):
-            if frame.pts is None:
+            stored = info.container == "avi" and info.codec in REORDERED and stream.codec_context.has_b_frames
+            if frame.pts is None or (stored and last is not None):
                 frame.pts = info.pts[min(expected, info.frames - 1)]
             index = info.index_of(frame.pts)
             if (frame.width, frame.height, frame.format.name) != (info.width, info.height, info.pixel_format):
