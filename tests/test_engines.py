@@ -112,7 +112,7 @@ def test_lower_precisions_are_within_their_tolerance(engine_name: str, path: Pat
     with opened:
         errors = check.check(opened, path)
     assert opened.precision == precision
-    room = 0.85 if path.stem == "blurnet" else 0.5  # its answer to the stored noise is small: errors are more beside it
+    room = 0.9 if path.stem == "blurnet" else 0.5  # its answer to the stored noise is small: errors are more beside it
     assert 1e-5 < errors.largest < check.LARGEST[precision] * room  # computed so, and with room to spare
 
 
