@@ -121,7 +121,7 @@ def quality(options: Namespace) -> None:
     names = [BASE, *(name for name in known(options.methods) if name != BASE)]
     methods = {name: restorer(name) for name in names}
     files = picture_files(options.pictures)[:: options.every]
-    print(f"{len(files)} pictures; weights of fillnet: {weights('fillnet.onnx')}\n")
+    print(f"{len(files)} pictures; weights: {', '.join(filter(None, map(weights, names)))}\n")
     sheet = []
     for percents, (low, high) in bands.items():
         scores: dict[str, list[dict[str, float]]] = {name: [] for name in names}
@@ -191,9 +191,12 @@ def speed(options: Namespace) -> None:
         print(f"| {name}, {side} px |", " | ".join(cells), "|", flush=True)
 
 
-def weights(file: str) -> str:
+def weights(name: str) -> str:
+    """Of a method that has some: its name and the beginning of their SHA-256."""
+    if name == "biharmonic" or not (file := catalog.method(name).weights):
+        return ""
     manifest: dict[str, Any] = json.loads((catalog.WEIGHTS / "manifest.json").read_text(encoding="utf-8"))
-    return str(manifest[file]["sha256"])[:12]
+    return f"{name} {manifest[file]['sha256'][:12]}"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -125,6 +125,15 @@ METHODS = (
         draws=True,
     ),
     Method(
+        "partial_conv",
+        "inpaint",
+        "network whose convolutions see known pixels only, at a quarter of the paper's width",
+        "restore_plugin.inpaint:partial_conv",
+        "partial convolutions (Liu et al. 2018)",
+        weights="partial_conv.onnx",
+        multiple=64,
+    ),
+    Method(
         "patches",
         "inpaint",
         "patches of the picture that fit together, without a network",

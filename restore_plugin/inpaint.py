@@ -12,11 +12,13 @@ import cv2
 import numpy as np
 
 from restore_plugin.classical import patchmatch
+from restore_plugin.classical.blend import poisson
 from restore_plugin.classical.harmonic import harmonic as smooth_fill
 from restore_plugin.classical.multigrid import part
 from restore_plugin.classical.navier_stokes import navier_stokes as navier_stokes_fill
 from restore_plugin.classical.telea import telea as telea_fill
 from restore_plugin.errors import InputError
+from restore_plugin.grey import keep_grey
 from restore_plugin.regions import bounding_box
 from restore_plugin.tiling import TiledNetwork, TileRule
 from restore_plugin.types import Box, Engine, Luma, Mask, Needs, Pixels, Region, RestoreOptions, Support
@@ -29,13 +31,17 @@ BORDER, OPENCV = 2, 8  # px around a hole that the smooth fill and OpenCV's meth
 TILES = TileRule(reach=96, multiple=16, largest=1024)
 CONTEXT = 96  # px, at each level of the pyramid: what the network sees around the hole
 COARSEST_DEPTH = 12  # px of the hole, where the network begins
+GLCIC = TileRule(reach=156, multiple=4, largest=1024)  # it sees 307 px in all, as the paper says
+PARTIAL_CONV = TileRule(reach=256, multiple=64, largest=1024)
+DEEPEST = 32  # px of a hole, as in their training: deeper ones are filled in a smaller picture
+GREY = 0.5  # what these are shown in the hole; they do not look at it
 SMOOTHED, STRUCTURED = 0.1, 0.25  # about which share of the time has gone by when these are there
 
 
 class Inpaint:
     """A Restorer that fills holes from what is seen up to `near` px around, or further (PATCHES) for a deep one."""
 
-    needs = Needs(holes=True)
+    needs = Needs(holes=True, replaces=True)
 
     def __init__(self, fill: Fill, near: int = PATCHES) -> None:
         self._fill = fill
@@ -89,7 +95,32 @@ class FillNet:
             shown = np.dstack((smooth[place] + correction[place], share[place], noise))
             residual = self._network(np.ascontiguousarray(shown.transpose(2, 0, 1))).transpose(1, 2, 0)
             correction[place] += share[place][..., None] * residual
-        return np.clip(levels[0][0] + correction, 0, 1)
+        return np.clip(levels[0][0] + keep_grey(correction, first), 0, 1)
+
+
+class Completion:
+    """The networks of papers that answer with the whole picture at once: GLCIC, partial convolutions.
+
+    A hole deeper than they have learned is filled in a picture reduced by 2, 4, ... The answer's steps from pixel to
+    pixel are kept, its colours meet those around the hole (Poisson blending).
+    """
+
+    def __init__(self, engine: Engine, rule: TileRule, support: Support) -> None:
+        self._network = TiledNetwork(engine, "picture", "rgb", rule, support.say, support.fallbacks)
+        self._smallest = rule.multiple
+        self._check = support.check
+
+    def __call__(self, pixels: Pixels, mask: Mask) -> Pixels:
+        small, hidden, times = pixels, mask, 1
+        while depth(hidden).max() > DEEPEST and min(hidden.shape) >= 2 * self._smallest:
+            small, hidden, times = halved(small), halved(hidden.astype(np.float32)) > 0, 2 * times
+        shown = np.dstack((np.where(hidden[..., None], np.float32(GREY), small), hidden.astype(np.float32)))
+        answer = self._network(np.ascontiguousarray(shown.transpose(2, 0, 1))).transpose(1, 2, 0)
+        answer = keep_grey(answer, shown[..., :3])
+        height, width = mask.shape
+        if times > 1:
+            answer = cv2.resize(answer, (times * answer.shape[1], times * answer.shape[0]))[:height, :width]
+        return poisson(np.clip(answer, 0, 1), pixels, mask, check=part(self._check, STRUCTURED, 1.0))
 
 
 def depth(mask: Mask) -> Luma:
@@ -106,6 +137,14 @@ def halved(values: Pixels) -> Pixels:
 
 def fillnet(engine: Engine, options: RestoreOptions, support: Support) -> Inpaint:
     return Inpaint(FillNet(engine, options, support))
+
+
+def glcic(engine: Engine, options: RestoreOptions, support: Support) -> Inpaint:
+    return Inpaint(Completion(engine, GLCIC, support))
+
+
+def partial_conv(engine: Engine, options: RestoreOptions, support: Support) -> Inpaint:
+    return Inpaint(Completion(engine, PARTIAL_CONV, support))
 
 
 def patches(engine: Engine | None, options: RestoreOptions, support: Support) -> Inpaint:

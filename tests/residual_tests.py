@@ -34,8 +34,8 @@ class FakeEngine:
 
     name, device, precision = "fake", "CPU", "fp32"
 
-    def __init__(self, answer: Answer, limit: float) -> None:
-        self.answer, self.limit = answer, limit
+    def __init__(self, answer: Answer, limit: float = float("inf"), output: str = "residual") -> None:
+        self.answer, self.limit, self.output = answer, limit, output
         self.pictures: list[np.ndarray] = []
 
     @property
@@ -51,7 +51,7 @@ class FakeEngine:
         if picture.shape[2] * picture.shape[3] > self.limit:
             future.set_exception(OutOfMemory("no memory is left"))
         else:
-            future.set_result({"residual": self.answer(picture).astype(np.float32)})
+            future.set_result({self.output: self.answer(picture).astype(np.float32)})
         return future
 
     def close(self) -> None:

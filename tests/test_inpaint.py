@@ -8,16 +8,16 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
-from residual_tests import SCALES, TYPES
+from residual_tests import SCALES, TYPES, FakeEngine
 from skimage import data
 
 import restore_plugin
-from restore_plugin import catalog, image_cli, regions
+from restore_plugin import catalog, image_cli, inpaint, regions
 from restore_plugin.errors import InputError, NothingFound
 from restore_plugin.metrics import psnr
 from restore_plugin.pipeline import ArrayFrame, PictureRestorer
 from restore_plugin.regions import clustered, grown, regions_under, restore_frame, union
-from restore_plugin.types import Box, Needs, Region, RestoreOptions
+from restore_plugin.types import Box, Needs, Region, RestoreOptions, Support
 
 METHODS = [row.name for row in catalog.METHODS if row.task == "inpaint"]
 EVERY = pytest.mark.parametrize("method", METHODS)
@@ -49,7 +49,7 @@ def in_hole(found: np.ndarray, truth: np.ndarray, mask: np.ndarray) -> float:
 
 def test_the_catalogue_has_the_methods() -> None:
     assert METHODS[0] == catalog.task("inpaint").default == "fillnet"
-    assert {"patches", "smooth", "telea", "navier_stokes"} < set(METHODS)
+    assert {"partial_conv", "patches", "smooth", "telea", "navier_stokes"} < set(METHODS)
 
 
 @EVERY
@@ -115,6 +115,23 @@ def test_texture_is_as_sharp_as_around(method: str) -> None:
     truth = roughness(picture, inner)
     assert 0.6 * truth < roughness(restorer(method)(picture, mask), inner) < 1.3 * truth
     assert roughness(restorer("smooth")(picture, mask), inner) < 0.2 * truth
+
+
+@pytest.mark.parametrize("build", [inpaint.glcic, inpaint.partial_conv], ids=lambda build: build.__name__)
+@pytest.mark.parametrize(("side", "times"), [(40, 1), (100, 2), (200, 4)])
+def test_what_papers_networks_are_shown(build: Any, side: int, times: int) -> None:
+    """A deep hole in a smaller picture, grey and marked; the answer's colours are moved to those around it."""
+    picture = np.full((512, 512, 3), 0.75, np.float32)
+    mask = np.zeros(picture.shape[:2], bool)
+    mask[100 : 100 + side, 60 : 60 + side] = True
+    engine = FakeEngine(lambda shown: np.full_like(shown[:, :3], 0.25), output="rgb")
+    found = build(engine, RestoreOptions(), Support())(np.where(mask[..., None], np.float32(1), picture), mask)
+    assert engine.sizes == [(512 // times, 512 // times)]
+    shown = engine.pictures[0][0]
+    assert shown[3].sum() == (side // times) ** 2
+    assert set(np.unique(shown[:3, shown[3] > 0])) == {0.5}
+    np.testing.assert_allclose(shown[:3, shown[3] == 0], 0.75)
+    np.testing.assert_allclose(found, picture, atol=2e-3)
 
 
 def test_the_seed_decides() -> None:

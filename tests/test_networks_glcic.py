@@ -15,11 +15,13 @@ import torch.nn.functional as F
 import torch_tests
 from fill_tests import damaged, drawn, hidden_input, left, lively
 from torch import Tensor, nn
-from torch_tests import convolution, count, learn
+from torch_tests import convolution, count, field_of_view, learn
 
+from restore_plugin import inpaint
 from restore_plugin.networks.glcic import (
     ALPHA,
     MEAN_COLOUR,
+    MULTIPLE,
     PHASES,
     CompletionNetwork,
     Discriminator,
@@ -118,6 +120,13 @@ def test_completion_network_overfits_one_batch() -> None:
     truth, mask = damaged(32, 0.2, np.random.default_rng(8))
     network, picture = CompletionNetwork(8), filling.masked(truth, mask)
     assert left(learn(network, lambda: completion_loss(network(picture), truth, mask), 60, 1e-2)) < 0.3
+
+
+def test_the_completion_network_sees_as_far_as_tiles_rely_on() -> None:
+    network = CompletionNetwork(2).eval()
+    network.layers[-1] = nn.Identity()  # the sigmoid is flat far out
+    seen = field_of_view(network, MULTIPLE, 400, channels=4)
+    assert 307 // 2 - 3 <= seen <= inpaint.GLCIC.reach  # 307 px in all, as the paper says
 
 
 def test_discriminators_learn_what_was_completed() -> None:

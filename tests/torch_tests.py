@@ -42,3 +42,22 @@ def learn(network: nn.Module, loss: Callable[[], Tensor], steps: int, rate: floa
         optimiser.step()
         losses.append(value.item())
     return losses
+
+
+def field_of_view(network: nn.Module, multiple: int, width: int, channels: int = 3) -> int:
+    """How far to the side an answer's pixel looks, the furthest of all places on the grid; nothing cancels out."""
+    for layer in network.double().modules():
+        if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d):
+            nn.init.constant_(layer.weight, 1 / layer.weight[0].numel())
+            if layer.bias is not None:
+                nn.init.zeros_(layer.bias)
+    furthest = 0
+    for place in range(multiple):
+        picture = torch.full((1, channels, 16, width), 0.75, dtype=torch.double, requires_grad=True)
+        column = width // 2 // multiple * multiple + place
+        network(picture)[0, :, 8, column].sum().backward()
+        assert picture.grad is not None
+        seen = picture.grad.abs().sum((0, 1, 2)).nonzero()[:, 0]
+        assert 0 < seen.min() <= seen.max() < width - 1
+        furthest = max(furthest, column - int(seen.min()), int(seen.max()) - column)
+    return furthest

@@ -1,7 +1,7 @@
 """GLCIC: globally and locally consistent image completion (Iizuka, Simo-Serra & Ishikawa, SIGGRAPH 2017).
 
 Table 1 to 3 of the paper, at width 64: the *completion network* of 17 convolutions, four of them at a quarter of the
-size with growing dilation, so that a pixel sees about 300 px to the side of the picture; batch normalisation and ReLU
+size with growing dilation, so that a pixel sees 307 px square of the picture; batch normalisation and ReLU
 after all but the last, which ends in a sigmoid. Two *discriminators*, one of the whole picture and one of the part
 around the hole, whose answers of 1024 numbers each are joined and weighed by one last layer.
 
