@@ -26,6 +26,7 @@ TOLERANCE = 0.5  # cell means may miss by this share of the noise
 SURROUNDINGS = 5  # cells that the network is shown around a region
 REACH = 24  # cells: half of the network's field of view, so that tiles agree with the whole
 TILE, SMALLEST_TILE = 96, 12  # cells a side, restored at once; less where memory is short
+MEASURED_PX = 0.55  # lines that were measured round to the true ones so far off, and not farther
 SNAP_PX = 0.75  # a grid line this near to the region's edge started there
 
 
@@ -178,7 +179,10 @@ def grid_edges(length: int, low: int, high: int, block: float, phase: float) -> 
     if low > 0:
         parts.append(mosaic.axis_edges(0, low, block, low)[:-1])
     first, last = max(low, 0), min(high, length)
-    parts.append(mosaic.axis_edges(first, last, block, phase if abs(offset) <= 0.5 else low))
+    inside = mosaic.axis_edges(first, last, block, phase if abs(offset) <= MEASURED_PX else low)
+    # a line that rounds to the pixel after the region's first would cut that one off
+    cut_off = 0.5 < offset <= MEASURED_PX and inside[1] == low + 1 < last
+    parts.append(np.delete(inside, 1) if cut_off else inside)
     if last < length:
         parts.append(mosaic.axis_edges(last, length, block, last)[1:])
     return np.concatenate(parts)

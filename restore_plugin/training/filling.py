@@ -66,7 +66,7 @@ def masked_export(multiple: int) -> export.Export:
         return {"picture": masked(torch.rand(1, 3, *mask.shape[2:]), mask)}
 
     sizes = {0: "batch", 2: "height", 3: "width"}
-    return export.Export(inputs(3, 4), "rgb", {"picture": sizes, "rgb": sizes}, others=(inputs(1, 1), inputs(4, 9)))
+    return export.Export(inputs(1, 2), "rgb", {"picture": sizes, "rgb": sizes}, others=(inputs(1, 1), inputs(4, 9)))
 
 
 class Texture(nn.Module):
