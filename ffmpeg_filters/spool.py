@@ -1,8 +1,8 @@
 """Encoded packets on disk until the output is complete: what lets a run that was cut off go on where it stopped.
 
 The file is a sequence of closed parts. A part starts with a key frame of a freshly opened encoder, holds the packets of
-PART_FRAMES frames, or of those of PART_SECONDS, and ends with a mark that is written and synced last; whatever follows
-the last mark is dropped when the spool is opened again.
+PART_FRAMES frames, or of PART_SECONDS of work (FEWEST_FRAMES at least), and ends with a mark that is written and synced
+last; whatever follows the last mark is dropped when the spool is opened again.
 """
 
 from __future__ import annotations

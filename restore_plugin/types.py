@@ -158,7 +158,7 @@ class Needs:
     scale: int = 1  # output px for an input px
     holes: bool = False  # what a mask hides says nothing: it is shown all that is hidden near a region, not it alone
     replaces: bool = False  # nothing of what was there stays, whites beyond white neither; else these stay beyond it
-    upright: bool = False  # it knows what falls down: it is shown pictures as they are shown, not as they are stored
+    upright: bool = False  # it knows what falls down: it gets sideways frames turned, and then no region
 
 
 @dataclass(frozen=True)

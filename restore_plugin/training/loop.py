@@ -129,7 +129,7 @@ def train(
     `options.folder/checkpoint.pt`: weights, their average, optimiser, recipe, seed, steps and seconds used; a run that
     finds one continues it with the batch that came next. Raises InputError where it cannot.
     """
-    torch.set_flush_denormal(True)  # momentum fades to numbers so small that some processors need ten times as long
+    torch.set_flush_denormal(True)  # momentum fades to numbers so small that some processors slow down tenfold
     if options.threads:
         torch.set_num_threads(options.threads)
     options.folder.mkdir(parents=True, exist_ok=True)
