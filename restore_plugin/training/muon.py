@@ -21,15 +21,24 @@ ITERATIONS = 5
 ENDS = ("head", "tail")  # names of layers that speak of pixels
 
 
-def orthogonal(matrix: Tensor) -> Tensor:
-    """The nearest matrix (M, N) whose singular values are all one, roughly: they end between 0.7 and 1.2."""
-    tall = matrix.shape[0] > matrix.shape[1]
-    found = (matrix.T if tall else matrix) / (matrix.norm() + 1e-7)
+def orthogonal(matrices: Tensor) -> Tensor:
+    """The nearest matrices (..., M, N) whose singular values are all one, roughly: they end between 0.7 and 1.2.
+
+    Every iterate is a polynomial of X Xt times X, so all but the last product is of the smaller side's square alone: a
+    third of the time that kernels of nine times as many columns as rows take otherwise.
+    """
+    if matrices.shape[-2] > matrices.shape[-1]:
+        return orthogonal(matrices.mT).mT
+    sizes = matrices.norm(dim=(-2, -1), keepdim=True) + 1e-7
+    square = matrices @ matrices.mT / sizes**2
+    whole = torch.eye(square.shape[-1], dtype=square.dtype, device=square.device)
     a, b, c = COEFFICIENTS
+    found = whole
     for _ in range(ITERATIONS):
-        square = found @ found.T
-        found = a * found + (b * square + c * square @ square) @ found
-    return found.T if tall else found
+        factor = a * whole + b * square + c * (square @ square)
+        found = factor @ found
+        square = factor @ square @ factor
+    return found / sizes @ matrices
 
 
 class Muon(torch.optim.AdamW):
@@ -50,16 +59,22 @@ class Muon(torch.optim.AdamW):
         kernels = self.param_groups.pop()
         super().step()
         self.param_groups.append(kernels)
+        alike: dict[torch.Size, list[Tensor]] = {}  # by shape: their steps are computed together
         for kernel in kernels["params"]:
-            if kernel.grad is None:
-                continue
-            state = self.state[kernel]
-            if not state:  # AdamW, when it loads a state, looks for a step in each
-                state.update(step=torch.tensor(0.0), momentum=torch.zeros_like(kernel))
-            state["step"] += 1
-            momentum = state["momentum"]
-            momentum.lerp_(kernel.grad, 1 - MOMENTUM)
-            ahead = kernel.grad.lerp(momentum, MOMENTUM)  # Nesterov's
-            move = orthogonal(ahead.flatten(1))
-            kernel.add_(move.view_as(kernel), alpha=-kernels["lr"] * SIZE * math.sqrt(max(move.shape)))
+            if kernel.grad is not None:
+                alike.setdefault(kernel.shape, []).append(kernel)
+        for group in alike.values():
+            ahead = torch.stack([self._ahead(kernel).flatten(1) for kernel in group])
+            for kernel, move in zip(group, orthogonal(ahead), strict=True):
+                kernel.add_(move.view_as(kernel), alpha=-kernels["lr"] * SIZE * math.sqrt(max(move.shape)))
         return None
+
+    def _ahead(self, kernel: Tensor) -> Tensor:
+        """The gradient with its momentum, Nesterov's."""
+        state, gradient = self.state[kernel], kernel.grad
+        assert gradient is not None
+        if not state:  # AdamW, when it loads a state, looks for a step in each
+            state.update(step=torch.tensor(0.0), momentum=torch.zeros_like(kernel))
+        state["step"] += 1
+        state["momentum"].lerp_(gradient, 1 - MOMENTUM)
+        return gradient.lerp(state["momentum"], MOMENTUM)
