@@ -146,6 +146,7 @@ def cycle(grids: Sequence[Grid], wanted: FloatArray) -> FloatArray:
 def reduced(values: npt.NDArray[np.generic]) -> FloatArray:
     """Means of 2x2 of (H, W) or (H, W, C), as (h, w, C); odd sides get zeros first."""
     height, width = values.shape[:2]
-    even = np.pad(values.reshape(height, width, -1), ((0, height % 2), (0, width % 2), (0, 0)))
-    means: FloatArray = even.reshape(even.shape[0] // 2, 2, even.shape[1] // 2, 2, -1).mean((1, 3), dtype=np.float32)
-    return means
+    even = np.zeros((height + height % 2, width + width % 2, values[0, 0].size), np.float32)
+    even[:height, :width] = values.reshape(height, width, -1)
+    means = cv2.resize(even, (even.shape[1] // 2, even.shape[0] // 2), interpolation=cv2.INTER_AREA)
+    return np.asarray(means, np.float32).reshape(even.shape[0] // 2, even.shape[1] // 2, -1)
