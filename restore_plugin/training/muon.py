@@ -18,7 +18,7 @@ MOMENTUM = 0.95
 SIZE = 0.4  # root mean square of a kernel's step, in learning rates; AdamW's is about 0.2 to 0.4 (Liu et al. 2025)
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)  # of the odd polynomial whose iterates take all singular values to about one
 ITERATIONS = 5
-ENDS = ("head", "tail")  # names of layers that speak of pixels
+ENDS = {"head", "tail"}  # names of layers that speak of pixels
 
 
 def orthogonal(matrices: Tensor) -> Tensor:
@@ -48,7 +48,7 @@ class Muon(torch.optim.AdamW):
         kernels: list[nn.Parameter] = []
         others: list[nn.Parameter] = []
         for name, parameter in network.named_parameters():
-            inner = parameter.ndim == 4 and not name.startswith(ENDS)
+            inner = parameter.ndim == 4 and not any(part in ENDS for part in name.split("."))
             (kernels if inner else others).append(parameter)
         super().__init__(others, lr=rate, betas=(0.9, 0.99), weight_decay=1e-4)
         self.add_param_group({"params": kernels})
