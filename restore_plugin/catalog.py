@@ -115,6 +115,16 @@ METHODS = (
         multiple=16,
     ),
     Method(
+        "deblurgan",
+        "deblur",
+        "residual network trained against a critic, at a quarter of the paper's width",
+        "restore_plugin.deblur:deblurgan",
+        "DeblurGAN (Kupyn et al. 2018)",
+        weights="deblurgan.onnx",
+        needs_mask=False,
+        multiple=8,
+    ),
+    Method(
         "fillnet",
         "inpaint",
         "structure by a compact network, texture by patches of the picture",

@@ -35,6 +35,10 @@ GLCIC = TileRule(reach=156, multiple=4, largest=1024)  # it sees 307 px in all, 
 PARTIAL_CONV = TileRule(reach=256, multiple=64, largest=1024)
 DEEPEST = 32  # px of a hole, as in their training: deeper ones are filled in a smaller picture
 GREY = 0.5  # what these are shown in the hole; they do not look at it
+NEIGHBOURHOOD = 4.0  # px, standard deviation: what is finer is texture
+AROUND, COARSE = 24, 8  # px around a hole whose texture counts, at least; how much smaller it is looked at
+TRUST = 2.0  # of patches that add as much as the texture around has, two thirds are kept
+FAINT = 1e-6  # mean square
 SMOOTHED, STRUCTURED = 0.1, 0.25  # about which share of the time has gone by when these are there
 
 
@@ -74,7 +78,9 @@ class FillNet:
 
     def __call__(self, pixels: Pixels, mask: Mask) -> Pixels:
         options = patchmatch.PatchOptions(seed=self._seed)
-        return patchmatch.fill(self.structure(pixels, mask), mask, options, part(self._check, STRUCTURED, 1.0))
+        structure = self.structure(pixels, mask)
+        patches = patchmatch.fill(structure, mask, options, part(self._check, STRUCTURED, 1.0))
+        return believed(patches, structure, mask)
 
     def structure(self, pixels: Pixels, mask: Mask) -> Pixels:
         """The smooth fill, corrected by the network at each level of a pyramid."""
@@ -96,6 +102,41 @@ class FillNet:
             residual = self._network(np.ascontiguousarray(shown.transpose(2, 0, 1))).transpose(1, 2, 0)
             correction[place] += share[place][..., None] * residual
         return np.clip(levels[0][0] + keep_grey(correction, first), 0, 1)
+
+
+def believed(patches: Pixels, structure: Pixels, mask: Mask) -> Pixels:
+    """The structure, and of what patches add to it so much as the texture around the hole makes likely.
+
+    As in a Wiener filter: an addition that is as strong as that texture is kept for the most part, a stronger one is
+    likely to be something that does not belong there, as leaves in the sky.
+    """
+    added = patches - structure
+    expected = TRUST * texture_around(patches, mask)
+    share = expected / (expected + smoothed((added**2).mean(2), mask) + FAINT)
+    return structure + np.where(mask, share, 1)[..., None] * added
+
+
+def texture_around(picture: Pixels, mask: Mask) -> Luma:
+    """(H, W): the mean square of the detail of what is known, near each pixel of the hole."""
+    known = ~mask
+    blurred = np.dstack([smoothed(channel, known) for channel in np.moveaxis(picture, 2, 0)])
+    detail = ((picture - blurred) ** 2).mean(2)
+    size = max(1, mask.shape[1] // COARSE), max(1, mask.shape[0] // COARSE)
+    total, count = (
+        cv2.resize(values, size, interpolation=cv2.INTER_AREA)
+        for values in (np.where(known, detail, np.float32(0)), known.astype(np.float32))
+    )
+    px = max(AROUND, float(depth(mask).max())) / COARSE
+    total, count = (cv2.GaussianBlur(values, (0, 0), px) for values in (total, count))
+    near = total / np.maximum(count, FAINT)
+    return np.asarray(cv2.resize(near, mask.shape[::-1], interpolation=cv2.INTER_LINEAR))
+
+
+def smoothed(values: Luma, where: Mask) -> Luma:
+    """(H, W): the mean, over some px, of those values where `where` is True."""
+    weights = where.astype(np.float32)
+    total, count = (cv2.GaussianBlur(each, (0, 0), NEIGHBOURHOOD) for each in (values * weights, weights))
+    return np.asarray(total / np.maximum(count, FAINT))
 
 
 class Completion:

@@ -230,8 +230,8 @@ def test_blurnet_overfits_one_batch() -> None:
 
 
 def test_generator_overfits_one_batch() -> None:
-    network, (blurry, sharp) = Generator(16, 2, 0.0), pair(48)
-    losses = learn(network, lambda: deblurgan.distances(blurry + network(blurry) - sharp).mean(), 80, 1e-3)
+    network, batch = adversarial.Adversaries(Generator(16, 2, 0.0), Critic(4)), pair(48)
+    losses = learn(network, lambda: deblurgan.loss(network, batch), 80, 1e-3)
     assert np.mean(losses[-3:]) < 0.6 * losses[0], losses[::10]
 
 
@@ -239,14 +239,6 @@ def test_multi_scale_network_overfits_one_batch() -> None:
     network, (blurry, sharp) = MultiScaleDeblur(8, 2), pair()
     losses = learn(network, lambda: multi_scale_loss(network.every_scale(blurry), sharp), 60, 3e-3)
     assert np.mean(losses[-3:]) < 0.05 * losses[0], losses[::10]
-
-
-def test_distance_by_hand() -> None:
-    """A constant miss is one number of the spectrum, 0.2 * 16, among 16 * 9 complex ones."""
-    miss = torch.full((2, 3, 16, 16), 0.2)
-    expected = 0.2 + deblurgan.FREQUENCIES * 0.2 * 16 / (16 * 9 * 2)
-    assert deblurgan.distances(miss).tolist() == pytest.approx([expected] * 2, rel=1e-3)
-    assert float(deblurgan.distances(0 * miss).max()) < 2e-3
 
 
 class Linear(nn.Module):
@@ -287,12 +279,14 @@ def test_critic_learns_to_tell_sharp_from_blurry() -> None:
         assert float(critic(sharp).mean()) > float(critic(blurry).mean()) + 0.05
 
 
-def test_deblurgans_loss_trains_both() -> None:
+@pytest.mark.parametrize(("progress", "learning"), [(0.4, {"generator"}), (0.6, {"generator", "critic"})])
+def test_deblurgans_critic_comes_later(progress: float, learning: set[str]) -> None:
     network = deblurgan.network()
+    deblurgan.begin(network, progress)
     before = {name: value.clone() for name, value in network.state_dict().items()}
     learn(network, lambda: deblurgan.loss(network, pair(32)), 2, 1e-3)
     moved = {name.split(".")[0] for name, value in network.state_dict().items() if not torch.equal(value, before[name])}
-    assert moved == {"generator", "critic"}
+    assert moved == learning
     assert deblurgan.RECIPE.exported(network) is network.generator
     picture = torch.rand(1, 3, 32, 32)
     assert torch.equal(network(picture), network.generator(picture))

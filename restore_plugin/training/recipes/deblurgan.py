@@ -4,8 +4,8 @@
 
 `WIDTH = 64` is the paper's generator, for a graphics card, of 99 GFLOP for 256x256. Loss: content, and in the second
 half of the time the critic (WGAN-GP). The paper's content is the distance of VGG19's features, which were trained on
-ImageNet's pictures for research; here it is BlurNet's, the logarithm of each crop's mean square error: with a plain mean
-of distances small blurs came back worse.
+ImageNet's pictures for research; here it is BlurNet's, the logarithm of each crop's mean square error: with a plain
+mean of distances small blurs came back worse.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from restore_plugin.training.recipes import blurnet
 WIDTH, BLOCKS = 16, 9
 CRITIC_WIDTH = 16
 DROPOUT = 0.0  # the paper's 0.5 is for a generator sixteen times as large
-ADVERSARIAL = 0.1  # weight of the critic's opinion
+ADVERSARIAL = 0.03  # weight of the critic's opinion
 ADVERSARIAL_FROM = 0.5  # of the time
 BATCH = 4
 SIDE = 160  # px
