@@ -35,9 +35,9 @@ GLCIC = TileRule(reach=156, multiple=4, largest=1024)  # it sees 307 px in all, 
 PARTIAL_CONV = TileRule(reach=256, multiple=64, largest=1024)
 DEEPEST = 32  # px of a hole, as in their training: deeper ones are filled in a smaller picture
 GREY = 0.5  # what these are shown in the hole; they do not look at it
-NEIGHBOURHOOD = 4.0  # px, standard deviation: what is finer is texture
+NEIGHBOURHOOD = 6.0  # px, standard deviation: what is finer is texture
 AROUND, COARSE = 24, 8  # px around a hole whose texture counts, at least; how much smaller it is looked at
-TRUST = 2.0  # of patches that add as much as the texture around has, two thirds are kept
+TRUST = 2.0  # times as strong as the texture around: so much may patches add
 FAINT = 1e-6  # mean square
 SMOOTHED, STRUCTURED = 0.1, 0.25  # about which share of the time has gone by when these are there
 
@@ -105,35 +105,36 @@ class FillNet:
 
 
 def believed(patches: Pixels, structure: Pixels, mask: Mask) -> Pixels:
-    """The structure, and of what patches add to it so much as the texture around the hole makes likely.
+    """The structure and what patches add to it, nowhere more than the texture around the hole makes likely.
 
-    As in a Wiener filter: an addition that is as strong as that texture is kept for the most part, a stronger one is
-    likely to be something that does not belong there, as leaves in the sky.
+    An addition that is much stronger than that texture is something that does not belong there, as leaves in the sky.
     """
     added = patches - structure
-    expected = TRUST * texture_around(patches, mask)
-    share = expected / (expected + smoothed((added**2).mean(2), mask) + FAINT)
+    likely = TRUST * texture_around(patches, mask)
+    share = np.sqrt(np.minimum(likely / (smoothed((added**2).mean(2), mask) + FAINT), 1))
     return structure + np.where(mask, share, 1)[..., None] * added
 
 
 def texture_around(picture: Pixels, mask: Mask) -> Luma:
-    """(H, W): the mean square of the detail of what is known, near each pixel of the hole."""
+    """(H, W): how strong the known texture near each pixel of the hole is, as the mean square of its detail.
+
+    It is a harmonic mean over the surroundings: an edge in a plain ground is no texture, bricks everywhere are.
+    """
     known = ~mask
     blurred = np.dstack([smoothed(channel, known) for channel in np.moveaxis(picture, 2, 0)])
-    detail = ((picture - blurred) ** 2).mean(2)
-    size = max(1, mask.shape[1] // COARSE), max(1, mask.shape[0] // COARSE)
-    total, count = (
-        cv2.resize(values, size, interpolation=cv2.INTER_AREA)
-        for values in (np.where(known, detail, np.float32(0)), known.astype(np.float32))
+    detail = smoothed(((picture - blurred) ** 2).mean(2), known) + FAINT
+    height, width = mask.shape
+    size = max(1, width // COARSE), max(1, height // COARSE)
+    far = max(AROUND, float(depth(mask).max())) / COARSE
+    total, weights = (
+        cv2.GaussianBlur(cv2.resize(values, size, interpolation=cv2.INTER_AREA), (0, 0), far)
+        for values in (known / detail, known.astype(np.float32))
     )
-    px = max(AROUND, float(depth(mask).max())) / COARSE
-    total, count = (cv2.GaussianBlur(values, (0, 0), px) for values in (total, count))
-    near = total / np.maximum(count, FAINT)
-    return np.asarray(cv2.resize(near, mask.shape[::-1], interpolation=cv2.INTER_LINEAR))
+    return np.asarray(cv2.resize((weights + FAINT) / (total + FAINT), (width, height)))
 
 
 def smoothed(values: Luma, where: Mask) -> Luma:
-    """(H, W): the mean, over some px, of those values where `where` is True."""
+    """(H, W): the local mean of those values where `where` is True."""
     weights = where.astype(np.float32)
     total, count = (cv2.GaussianBlur(each, (0, 0), NEIGHBOURHOOD) for each in (values * weights, weights))
     return np.asarray(total / np.maximum(count, FAINT))

@@ -117,6 +117,33 @@ def test_texture_is_as_sharp_as_around(method: str) -> None:
     assert roughness(restorer("smooth")(picture, mask), inner) < 0.2 * truth
 
 
+@pytest.mark.parametrize(("around", "kept"), [(0.1, (0.9, 1.0)), (0.0, (0.0, 0.05))])
+def test_patches_bring_in_no_more_than_what_is_around(around: float, kept: tuple[float, float]) -> None:
+    """Grain in a hole stays where grain is around it, and does not come into a plain ground."""
+    random = np.random.default_rng(3)
+    mask = np.zeros((120, 160), bool)
+    mask[40:80, 50:110] = True
+    grain = random.normal(size=(*mask.shape, 3)).astype(np.float32)
+    patches = 0.5 + np.where(mask[..., None], np.float32(0.1), np.float32(around)) * grain
+    structure = np.where(mask[..., None], np.float32(0.5), patches)
+    found = inpaint.believed(patches, structure, mask)
+    np.testing.assert_array_equal(found[~mask], patches[~mask])
+    share = np.linalg.norm((found - 0.5)[mask]) / np.linalg.norm((patches - 0.5)[mask])
+    assert kept[0] <= share <= kept[1]
+
+
+def test_an_edge_in_a_plain_ground_is_no_texture() -> None:
+    """Half of the surroundings is full of grain in one picture; in the other there is one edge as strong."""
+    mask = np.zeros((120, 160), bool)
+    mask[40:80, 50:110] = True
+    edge, grain = np.full((2, *mask.shape, 3), 0.5, np.float32)
+    edge[:, 80:] = 0.9
+    grain[:] += np.random.default_rng(4).normal(size=grain.shape).astype(np.float32) * 0.05
+    strong, weak = (float(inpaint.texture_around(each, mask)[mask].mean()) for each in (grain, edge))
+    assert strong == pytest.approx(0.05**2, rel=0.2)
+    assert weak < 0.1 * strong
+
+
 @pytest.mark.parametrize("build", [inpaint.glcic, inpaint.partial_conv], ids=lambda build: build.__name__)
 @pytest.mark.parametrize(("side", "times"), [(40, 1), (100, 2), (200, 4)])
 def test_what_papers_networks_are_shown(build: Any, side: int, times: int) -> None:
