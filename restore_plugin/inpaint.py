@@ -37,7 +37,7 @@ DEEPEST = 32  # px of a hole, as in their training: deeper ones are filled in a 
 GREY = 0.5  # what these are shown in the hole; they do not look at it
 NEIGHBOURHOOD = 6.0  # px, standard deviation: what is finer is texture
 AROUND, COARSE = 24, 8  # px around a hole whose texture counts, at least; how much smaller it is looked at
-TRUST = 2.0  # times as strong as the texture around: so much may patches add
+TRUST = 3.0  # times as strong as the texture around: so much may patches add
 FAINT = 1e-6  # mean square
 SMOOTHED, STRUCTURED = 0.1, 0.25  # about which share of the time has gone by when these are there
 
