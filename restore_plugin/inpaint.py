@@ -35,9 +35,10 @@ GLCIC = TileRule(reach=156, multiple=4, largest=1024)  # it sees 307 px in all, 
 PARTIAL_CONV = TileRule(reach=256, multiple=64, largest=1024)
 DEEPEST = 32  # px of a hole, as in their training: deeper ones are filled in a smaller picture
 GREY = 0.5  # what these are shown in the hole; they do not look at it
-NEIGHBOURHOOD = 6.0  # px, standard deviation: what is finer is texture
+GUIDE = 8.0  # weight of the network's colours among patches; 4 to 48 were tried
+NEIGHBOURHOOD = 12.0  # px, standard deviation: what is finer is texture
 AROUND, COARSE = 24, 8  # px around a hole whose texture counts, at least; how much smaller it is looked at
-TRUST = 3.0  # times as strong as the texture around: so much may patches add
+TRUST = 0.5  # times as strong as the texture around, in squares: so much may patches add to a smooth structure
 FAINT = 1e-6  # mean square
 SMOOTHED, STRUCTURED = 0.1, 0.25  # about which share of the time has gone by when these are there
 
@@ -77,7 +78,7 @@ class FillNet:
         self._check = support.check
 
     def __call__(self, pixels: Pixels, mask: Mask) -> Pixels:
-        options = patchmatch.PatchOptions(seed=self._seed)
+        options = patchmatch.PatchOptions(seed=self._seed, guide=GUIDE)
         structure = self.structure(pixels, mask)
         patches = patchmatch.fill(structure, mask, options, part(self._check, STRUCTURED, 1.0))
         return believed(patches, structure, mask)

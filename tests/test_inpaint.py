@@ -113,13 +113,14 @@ def test_texture_is_as_sharp_as_around(method: str) -> None:
     mask[80:160, 100:200] = True
     inner = cv2.erode(mask.astype(np.uint8), np.ones((17, 17), np.uint8)).astype(bool)
     truth = roughness(picture, inner)
-    assert 0.6 * truth < roughness(restorer(method)(picture, mask), inner) < 1.3 * truth
+    assert 0.55 * truth < roughness(restorer(method)(picture, mask), inner) < 1.3 * truth
     assert roughness(restorer("smooth")(picture, mask), inner) < 0.2 * truth
 
 
-@pytest.mark.parametrize(("around", "kept"), [(0.1, (0.9, 1.0)), (0.0, (0.0, 0.05))])
+@pytest.mark.parametrize(("around", "kept"), [(0.2, (0.95, 1.0)), (0.1, (0.65, 0.75)), (0.0, (0.0, 0.05))])
 def test_patches_bring_in_no_more_than_what_is_around(around: float, kept: tuple[float, float]) -> None:
-    """Grain in a hole stays where grain is around it, and does not come into a plain ground."""
+    """Grain stays where the grain around is stronger, has half of its power where that is as strong, and does not come
+    into a plain ground."""
     random = np.random.default_rng(3)
     mask = np.zeros((120, 160), bool)
     mask[40:80, 50:110] = True

@@ -39,7 +39,7 @@ SMALL_HOLE = 2 * RADIUS  # px: at the coarsest level no pixel of the hole is fur
 LEAST_SOURCES = 64  # known patches: with fewer there is nothing to choose from
 FADING = 1.3  # each px deeper in the hole, a pixel counts less by this
 DEEPEST = 30  # px: from here on no less
-GUIDE = 4.0  # weight of the guess's colours, chosen on photographs: 0 to 16 were tried
+GUIDE = 4.0  # weight of a smooth guess's colours, chosen on photographs: 0 to 16 were tried
 NEARNESS = 0.03  # of patches on the other side of the picture, as a mean of squares: nearer ones are likelier
 SPREAD = 0.75  # Wexler et al. 2007: the quantile of all distances that is taken for their spread
 SHARPNESS = 4.0  # times more sharply than in the paper, which blurs
@@ -50,12 +50,14 @@ FOUND = 0.9  # about which share of the time has gone by when all patches are fo
 @dataclass(frozen=True)
 class PatchOptions:
     """How long is searched. `rounds` of search and vote at the coarsest level, two fewer at each finer one, but
-    `least_rounds`; there, places at most `near` px away are tried."""
+    `least_rounds`; there, places at most `near` px away are tried. `guide`: how much the first guess's colours count.
+    """
 
     rounds: int = 6
     least_rounds: int = 1
     near: int = 4
     seed: int = 0
+    guide: float = GUIDE
 
 
 @dataclass
@@ -81,6 +83,7 @@ class Level:
     is_known: BoolArray  # whose patch has no hidden pixel
     certain: FloatArray  # (H, W): how far a pixel counts: in the hole less the deeper it lies
     targets: IntArray  # flat indices of patches that touch the hole
+    guided: float  # how much the guess counts
     work: Work
     weight: FloatArray = field(init=False)  # of each target's pixels, together
 
@@ -130,7 +133,7 @@ def fill(
     total = sum(int(hidden.sum()) * times * tries(circle) for (_, hidden), times, circle in parts)
     work = Work(total, part(check, 0.0, FOUND))
     for (small, hidden), times in zip(sizes, rounds, strict=True):
-        finer = make_level(small, hidden, work)
+        finer = make_level(small, hidden, options.guide, work)
         known = np.flatnonzero(finer.is_known).astype(np.int32)
         if known.size < LEAST_SOURCES:
             continue
@@ -160,7 +163,7 @@ def pyramid(picture: FloatArray, mask: BoolArray) -> Iterator[tuple[FloatArray, 
         mask = cv2.resize(mask.astype(np.float32), size, interpolation=cv2.INTER_AREA) > 0.5
 
 
-def make_level(picture: FloatArray, mask: BoolArray, work: Work | None = None) -> Level:
+def make_level(picture: FloatArray, mask: BoolArray, guide: float = GUIDE, work: Work | None = None) -> Level:
     padded = cv2.copyMakeBorder(picture, RADIUS, RADIUS, RADIUS, RADIUS, cv2.BORDER_REPLICATE)
     hole = np.pad(mask, RADIUS)
     touched = cv2.dilate(hole.astype(np.uint8), np.ones((SIDE, SIDE), np.uint8)) > 0
@@ -170,7 +173,9 @@ def make_level(picture: FloatArray, mask: BoolArray, work: Work | None = None) -
     depth = np.minimum(cv2.distanceTransform(hole.astype(np.uint8), cv2.DIST_L2, 3), DEEPEST)
     certain = np.where(hole, FADING**-depth, 1.0).astype(np.float32)
     targets = np.flatnonzero(touched & inside).astype(np.int32)
-    return Level(padded, cv2.blur(padded, (SIDE, SIDE)), hole, whole & ~touched, certain, targets, work or Work())
+    return Level(
+        padded, cv2.blur(padded, (SIDE, SIDE)), hole, whole & ~touched, certain, targets, guide, work or Work()
+    )
 
 
 def distances(level: Level, which: IntArray, found: IntArray, limit: FloatArray | None = None) -> FloatArray:
@@ -182,7 +187,7 @@ def distances(level: Level, which: IntArray, found: IntArray, limit: FloatArray 
         left = np.arange(first, min(first + CHUNK, which.size))
         ours, theirs, weight = level.targets[which[left]], found[left], level.weight[which[left]]
         away = guess.take(ours, 0) - guess.take(theirs, 0)
-        total = GUIDE * weight * certain.take(ours) * np.einsum("ij,ij->i", away, away)
+        total = level.guided * weight * certain.take(ours) * np.einsum("ij,ij->i", away, away)
         total += NEARNESS * weight * level.apart(ours, theirs)
         for third in range(THIRDS):
             for y, x in PLACES:
