@@ -32,7 +32,7 @@ HOLE = (0.03, 0.65)  # share of a crop
 LEAST = 5e-4  # mean square that is hardly worth mending: 33 dB
 COARSER = 0.5  # weight of a level, of that of the next finer one
 HELD_OUT = (24, 256)  # crops of each band, and their side in px
-SMOOTH = 2e-2  # tolerance of the smooth fill: a level of 255, at a third of the time
+SMOOTH = 2e-2  # tolerance of the smooth fill: off by one level of 255, on average
 
 
 def samples(truth: list[Any], masks: list[Any], levels: int, random: np.random.Generator) -> loop.Batch:
