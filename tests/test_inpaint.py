@@ -134,7 +134,7 @@ def test_patches_bring_in_no_more_than_what_is_around(around: float, kept: tuple
 
 
 def test_an_edge_in_a_plain_ground_is_no_texture() -> None:
-    """Half of the surroundings is full of grain in one picture; in the other there is one edge as strong."""
+    """One picture is full of grain; the other is plain but for an edge that is stronger by far."""
     mask = np.zeros((120, 160), bool)
     mask[40:80, 50:110] = True
     edge, grain = np.full((2, *mask.shape, 3), 0.5, np.float32)
